@@ -1,0 +1,171 @@
+"""Linear face models: an average face and the ways in which faces differ (equations 1 to 3).
+
+Any model of the form "mean plus bases" is a FaceModel: the open one of this project, or a licensed one that was
+imported. Everything is in model space, millimetres and RGB in [0, 1] encoded like the photographs (sRGB).
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mofaface.code import CodeLayout
+from mofaface.landmarks import LANDMARKS_46
+
+
+@dataclass(frozen=True)
+class SparseMatrix:
+    """A sparse matrix by compressed rows, as SciPy's csr_matrix."""
+
+    indptr: Int[np.ndarray, "starts"]
+    indices: Int[np.ndarray, "entries"]
+    values: Float[np.ndarray, "entries"]
+    columns: int
+
+    def __matmul__(self, dense: Float[np.ndarray, "columns *rest"]) -> Float[np.ndarray, "rows *rest"]:
+        """The product with a dense array, float32."""
+        csr = torch.sparse_csr_tensor(
+            torch.from_numpy(self.indptr.astype(np.int64)),
+            torch.from_numpy(self.indices.astype(np.int64)),
+            torch.from_numpy(self.values.astype(np.float32)),
+            size=(len(self.indptr) - 1, self.columns),
+            check_invariants=True,
+        )
+        flat = torch.from_numpy(dense.reshape(len(dense), -1).astype(np.float32))
+        return (csr @ flat).numpy().reshape(-1, *dense.shape[1:])
+
+
+@dataclass(frozen=True)
+class FaceModelArrays:
+    """Every array of a face model, as builders and importers make it and the container keeps it.
+
+    Geometry is given on the vertices, or, with a `subdivision` operator S, on the vertices of a coarser cage:
+    S V = S A_s + S E_s α + S E_e δ, so subdividing the mean and the bases once is subdividing every face.
+    """
+
+    name: str
+    version: str
+    licence: str
+    mean_shape: Float[np.ndarray, "cage 3"]
+    shape_basis: Float[np.ndarray, "cage 3 shape"]
+    expression_basis: Float[np.ndarray, "cage 3 expression"]
+    mean_reflectance: Float[np.ndarray, "vertices 3"]
+    reflectance_basis: Float[np.ndarray, "vertices 3 reflectance"]
+    triangles: Int[np.ndarray, "faces 3"]
+    landmarks_68: Int[np.ndarray, "68"]
+    subdivision: SparseMatrix | None = None
+    uv: Float[np.ndarray, "vertices 2"] | None = None
+    mirror: Int[np.ndarray, "vertices"] | None = None
+    coarse_vertices: Int[np.ndarray, "coarse"] | None = None
+    coarse_triangles: Int[np.ndarray, "coarse_faces 3"] | None = None
+    regions: dict[str, Int[np.ndarray, "_"]] = field(default_factory=dict)
+    unit_names: tuple[str, ...] = ()
+    units_expression: Float[np.ndarray, "units expression"] | None = None
+    notes: str = ""
+    units: str = "mm"
+
+    def subdivided(self) -> "FaceModelArrays":
+        """The same model with geometry on its vertices and no subdivision operator."""
+        if self.subdivision is None:
+            return self
+        S = self.subdivision
+        return replace(
+            self,
+            mean_shape=S @ self.mean_shape,
+            shape_basis=S @ self.shape_basis,
+            expression_basis=S @ self.expression_basis,
+            subdivision=None,
+        )
+
+
+class FaceModel(nn.Module):
+    """A face model in tensors: it turns coefficients into geometry and reflectance.
+
+    Its tensors are buffers that move with the module and are never saved in a checkpoint.
+    """
+
+    mean_shape: Tensor
+    shape_basis: Tensor
+    expression_basis: Tensor
+    mean_reflectance: Tensor
+    reflectance_basis: Tensor
+    triangles: Tensor
+    landmarks_68: Tensor
+    landmarks_46: Tensor
+
+    def __init__(self, arrays: FaceModelArrays, digest: str = ""):
+        super().__init__()
+        self.name, self.version, self.licence, self.digest = arrays.name, arrays.version, arrays.licence, digest
+        self.units, self.notes, self.unit_names = arrays.units, arrays.notes, arrays.unit_names
+        self.arrays = arrays = arrays.subdivided()
+        for name in ("mean_shape", "shape_basis", "expression_basis", "mean_reflectance", "reflectance_basis"):
+            self._keep(name, torch.from_numpy(np.ascontiguousarray(getattr(arrays, name), np.float32)))
+        self._keep("triangles", torch.from_numpy(arrays.triangles.astype(np.int64)))
+        landmarks = torch.from_numpy(arrays.landmarks_68.astype(np.int64))
+        self._keep("landmarks_68", landmarks)
+        self._keep("landmarks_46", landmarks[list(LANDMARKS_46)])
+        self.regions = {name: torch.from_numpy(r.astype(np.int64)) for name, r in arrays.regions.items()}
+        self.layout = CodeLayout(
+            self.shape_basis.shape[-1], self.expression_basis.shape[-1], self.reflectance_basis.shape[-1]
+        )
+
+    def _keep(self, name: str, tensor: Tensor) -> None:
+        self.register_buffer(name, tensor, persistent=False)
+
+    @property
+    def vertices(self) -> int:
+        """The number of vertices N."""
+        return len(self.mean_shape)
+
+    def geometry(
+        self, alpha: Float[Tensor, "batch shape"], delta: Float[Tensor, "batch expression"]
+    ) -> Float[Tensor, "batch vertices 3"]:
+        """Vertices V = A_s + E_s α + E_e δ in mm (equation 2)."""
+        return self.mean_shape + _span(self.shape_basis, alpha) + _span(self.expression_basis, delta)
+
+    def reflectance(self, beta: Float[Tensor, "batch reflectance"]) -> Float[Tensor, "batch vertices 3"]:
+        """Skin reflectance R = A_r + E_r β, RGB (equation 3); nothing keeps it inside [0, 1]."""
+        return self.mean_reflectance + _span(self.reflectance_basis, beta)
+
+    def coarse(self) -> "FaceModel":
+        """The same faces on about a quarter of the vertices, for fast training.
+
+        The places are those of the full model; normals come from the wider one-ring. A model without a coarse
+        mesh is returned as it is.
+        """
+        a = self.arrays
+        if a.coarse_vertices is None or a.coarse_triangles is None:
+            return self
+        return FaceModel(_restrict(a, a.coarse_vertices, a.coarse_triangles), self.digest).to(self.mean_shape)
+
+
+def _span(
+    basis: Float[Tensor, "vertices 3 modes"], coefficients: Float[Tensor, "batch modes"]
+) -> Float[Tensor, "batch vertices 3"]:
+    return (coefficients @ basis.flatten(0, 1).mT).unflatten(-1, (-1, 3))
+
+
+def _restrict(
+    a: FaceModelArrays, keep: Int[np.ndarray, "coarse"], triangles: Int[np.ndarray, "coarse_faces 3"]
+) -> FaceModelArrays:
+    place = np.full(len(a.mean_shape), -1, np.int64)
+    place[keep] = np.arange(len(keep))
+    if (place[a.landmarks_68] < 0).any():
+        raise ValueError(f"the coarse mesh of face model '{a.name}' lacks some of its landmarks; rebuild the model")
+    return replace(
+        a,
+        mean_shape=a.mean_shape[keep],
+        shape_basis=a.shape_basis[keep],
+        expression_basis=a.expression_basis[keep],
+        mean_reflectance=a.mean_reflectance[keep],
+        reflectance_basis=a.reflectance_basis[keep],
+        triangles=triangles,
+        landmarks_68=place[a.landmarks_68],
+        uv=None if a.uv is None else a.uv[keep],
+        mirror=None,
+        coarse_vertices=None,
+        coarse_triangles=None,
+        regions={name: place[r][place[r] >= 0] for name, r in a.regions.items()},
+    )

@@ -1,0 +1,98 @@
+"""The loss of the autoencoder (equations 7 to 10). Terms are unweighted, one value per picture."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mofaface.code import Code
+from mofaface.decoder import Face
+from mofaface.sampling import sample_bilinear
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the terms, with the paper's values."""
+
+    land: float = 0.0
+    """w_land: 0 trains unsupervised, 1 with the landmarks as surrogate task."""
+    photo: float = 1.92
+    """w_photo, dense photometric alignment."""
+    reg: float = 2.9e-5
+    """w_reg, statistical regularisation."""
+    beta: float = 1.7e-3
+    """w_beta, reflectance inside the regulariser."""
+    delta: float = 0.8
+    """w_delta, expression inside the regulariser."""
+    light: float = 0.0
+    """Weight of white light: 0 in the paper, which lets coloured light explain skin."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            if not 0 <= getattr(self, f.name) < float("inf"):
+                raise ValueError(f"weight {f.name} must be a finite number ≥ 0, got {getattr(self, f.name)}")
+
+
+def photometric(
+    image: Float[Tensor, "batch 3 height width"], face: Face
+) -> Float[Tensor, "batch"]:
+    """E_photo: Σ over front-facing vertices of the RGB distance, divided by N (equation 8)."""
+    return (face.front * colour_distance(image, face)).mean(-1)
+
+
+def colour_distance(
+    image: Float[Tensor, "batch 3 height width"], face: Face
+) -> Float[Tensor, "batch vertices"]:
+    """‖I(u_i) − c_i‖₂ for every vertex, RGB in [0, 1]."""
+    return safe_norm(sample_bilinear(image, face.uv_crop) - face.colour)
+
+
+def landmark(
+    face: Face,
+    vertices: torch.Tensor,
+    places: Float[Tensor, "batch points 2"],
+    confidence: Float[Tensor, "batch points"],
+    size: int,
+) -> Float[Tensor, "batch"]:
+    """E_land: Σ_j c_j ‖u_kj − s_j‖² over the landmarks (equation 9), lengths in widths of the crop.
+
+    The paper does not give the unit; with the crop's width a weight of 1 balances the photometric term (docs/method.md).
+    """
+    difference = (face.uv_crop[:, vertices] - places) / size
+    return (confidence * (difference**2).sum(-1)).sum(-1)
+
+
+def regularisation(code: Code, beta: float, delta: float) -> Float[Tensor, "batch"]:
+    """E_reg: |α|² + w_β |β|² + w_δ |δ|², in squared standard deviations (equation 10)."""
+    a, b, d = ((part**2).sum(-1) for part in (code.alpha, code.beta, code.delta))
+    return a + beta * b + delta * d
+
+
+def light_colour(code: Code) -> Float[Tensor, "batch"]:
+    """Σ of squared differences between the light's colour channels and their mean: zero for white light."""
+    return ((code.gamma - code.gamma.mean(-1, keepdim=True)) ** 2).sum((-2, -1))
+
+
+def total(
+    photo: Float[Tensor, "batch"], land: Float[Tensor, "batch"] | None, code: Code, weights: LossWeights
+) -> Float[Tensor, "batch"]:
+    """E_loss, the weighted sum of the terms (equation 7).
+
+    Raises ValueError when landmarks have a weight but no term: a forgotten term must not pass for a perfect one.
+    """
+    E = weights.photo * photo + weights.reg * regularisation(code, weights.beta, weights.delta)
+    if weights.light:
+        E = E + weights.light * light_colour(code)
+    if weights.land == 0:
+        return E
+    if land is None:
+        raise ValueError(f"w_land is {weights.land}, but no landmark term came; give landmarks or set w_land to 0")
+    return E + weights.land * land
+
+
+def safe_norm(v: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch"]:
+    """Length of v with a zero subgradient where v is zero, so that a perfect pixel gives no NaN."""
+    s = (v * v).sum(-1)
+    zero: Bool[Tensor, "*batch"] = s == 0
+    return torch.where(zero, torch.zeros_like(s), torch.where(zero, torch.ones_like(s), s).sqrt())

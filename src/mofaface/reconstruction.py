@@ -1,0 +1,123 @@
+"""What is known of one face of a photo, and how it is saved."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+
+from mofaface.camera import PosedCamera
+from mofaface.code import Code
+from mofaface.crop import Crop
+from mofaface.export import Mesh, write_mesh
+from mofaface.photo import Photo
+from mofaface.pictures import overlay, save_picture
+
+FORMAT = "mofaface-code"
+FORMAT_VERSION = "1"
+Output = Literal["overlay", "glb", "obj", "ply", "json"]
+DEFAULT_OUTPUTS: tuple[Output, ...] = ("overlay", "glb", "json")
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """One face of a photo."""
+
+    code: Code
+    """Pose, shape, expression, reflectance and light, without a batch dimension."""
+    vertices: Float[np.ndarray, "vertices 3"]
+    """The face in model space, mm, with its expression."""
+    reflectance: Float[np.ndarray, "vertices 3"]
+    """Skin reflectance, RGB in [0, 1]."""
+    colour: Float[np.ndarray, "vertices 3"]
+    """Colour under the photo's light, RGB in [0, 1]."""
+    triangles: Int[np.ndarray, "faces 3"]
+    """Counter-clockwise seen from outside."""
+    uv: Float[np.ndarray, "vertices 2"] | None
+    """Texture coordinates, v up; None for a model without."""
+    camera_crop: PosedCamera
+    """The camera of the 240×240 crop."""
+    camera_photo: PosedCamera
+    """The camera of the full photo."""
+    landmarks_68: Float[np.ndarray, "68 2"]
+    """Places in the photo, pixels."""
+    photometric_error: float
+    """Mean RGB distance between face and photo."""
+    quality: float
+    """1 for a face that explains the photo exactly, 0 for one that explains nothing."""
+    crop: Crop
+    """What the network saw."""
+    photo: Photo
+    """Where the face was found."""
+    model: dict[str, str]
+    """Name, version and digest of the face model."""
+    weights: str
+    """Name of the weights."""
+
+    @property
+    def mesh(self) -> Mesh:
+        """The face as a mesh, mm, coloured with its reflectance."""
+        return Mesh(self.vertices, self.triangles, self.reflectance, self.uv)
+
+    def overlay(self) -> UInt8[np.ndarray, "height width 3"]:
+        """The photo with the face drawn over it, at the photo's resolution."""
+        camera = self.camera_photo
+        x_camera = torch.from_numpy(self.vertices.astype(np.float64)) @ camera.R.mT + camera.t
+        places = camera.project(torch.from_numpy(self.vertices.astype(np.float64)))
+        return overlay(self.photo.pixels, places.numpy(), x_camera[:, 2].numpy(), self.triangles, self.colour)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the mesh as plain values, as `code.json` holds it."""
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "convention": "mm, radians, pixels with (0, 0) at the corner; camera x right, y down, z forward; RGB in [0, 1]",
+            "model": self.model,
+            "weights": self.weights,
+            "code": {name: getattr(self.code, name).tolist() for name in vars(self.code)},
+            "camera": {"crop": _plain(self.camera_crop), "photo": _plain(self.camera_photo)},
+            "landmarks_68": self.landmarks_68.tolist(),
+            "quality": self.quality,
+            "photometric_error": self.photometric_error,
+        }
+
+    def save(
+        self, out: str | Path, name: str | None = None, outputs: Iterable[Output] = DEFAULT_OUTPUTS
+    ) -> Path:
+        """Write the folder `out/name` (the photo's name if not given) and return it; it appears only when complete."""
+        folder = Path(out) / (name or Path(self.photo.name).stem)
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            for output in outputs:
+                self._write(partial, output)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return folder
+
+    def _write(self, folder: Path, output: Output) -> None:
+        match output:
+            case "overlay":
+                save_picture(folder / "overlay.png", self.overlay())
+            case "json":
+                (folder / "code.json").write_text(json.dumps(self.to_json(), indent=1))
+            case _:
+                write_mesh(folder / f"face.{output}", self.mesh)
+
+
+def _plain(camera: PosedCamera) -> dict[str, Any]:
+    return {
+        "K": camera.K.tolist(),
+        "R": camera.R.tolist(),
+        "t": camera.t.tolist(),
+        "size": list(camera.size),
+    }

@@ -1,0 +1,117 @@
+"""Reconstructing many photos: one folder per face, one report, and no photo that stops the others."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from mofaface.photo import Photo, PhotoError, read_photo
+from mofaface.reconstruction import Output, Reconstruction
+
+FORMAT = "mofaface-report"
+FORMAT_VERSION = "1"
+Process = Callable[[Photo], list[Reconstruction]]
+
+
+class NoFaceError(ValueError):
+    """A photo without a usable face; the message says why."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one photo."""
+
+    photo: str
+    """Path as it was given."""
+    status: Literal["ok", "no face", "unreadable", "failed"]
+    """"ok" when at least one face was reconstructed and written."""
+    reason: str = ""
+    """Why there is no face; for "ok", what was done to the photo, if anything."""
+    seconds: float = 0.0
+    """Time from reading to writing."""
+    faces: list[str] = field(default_factory=list)
+    """Folders of the faces, relative to the report, largest face first."""
+    quality: list[float] = field(default_factory=list)
+    """Quality of each face, 0 to 1."""
+
+
+def folder_names(photos: Sequence[str]) -> list[str]:
+    """A folder name per photo: its stem, made unique with the ending and a number where photos share one."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for photo in photos:
+        path = Path(photo)
+        stem = path.stem or "photo"
+        candidates = (stem, f"{stem}.{path.suffix.lstrip('.')}", *(f"{stem}.{n}" for n in range(2, len(photos) + 2)))
+        name = next(c for c in candidates if c.lower() not in taken)
+        taken.add(name.lower())  # some file systems do not tell upper from lower case
+        names.append(name)
+    return names
+
+
+def process_photos(
+    photos: Sequence[str], process: Process, out: Path, outputs: Iterable[Output]
+) -> Iterator[Entry]:
+    """Reconstruct photos one after the other, write their folders, and yield an entry for each.
+
+    The report is written at the end, also when the caller stops early or is interrupted.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    entries: list[Entry] = []
+    try:
+        names = folder_names(photos)
+        for photo, name in zip(photos, names, strict=True):
+            entry = _process_photo(photo, name, frozenset(names), process, out, tuple(outputs))
+            entries.append(entry)
+            yield entry
+    finally:
+        write_report(out / "report.json", entries)
+
+
+def _process_photo(
+    source: str, name: str, reserved: frozenset[str], process: Process, out: Path, outputs: tuple[Output, ...]
+) -> Entry:
+    started = time.perf_counter()
+
+    def entry(status: str, reason: str, **more: list) -> Entry:
+        return Entry(source, status, reason, round(time.perf_counter() - started, 4), **more)
+
+    try:
+        photo = read_photo(source)
+        faces = process(photo)
+        names = [name, *(_further(name, i, reserved) for i in range(2, len(faces) + 1))][: len(faces)]
+        for face, folder in zip(faces, names, strict=True):
+            face.save(out, folder, outputs)
+    except PhotoError as error:
+        return entry("unreadable", str(error))
+    except NoFaceError as error:
+        return entry("no face", str(error))
+    except (OSError, MemoryError, ValueError, RuntimeError) as error:
+        # Whatever went wrong with this photo, the next one may be fine.
+        return entry("failed", f"{type(error).__name__}: {error}")
+    return entry("ok", photo.note, faces=names, quality=[round(face.quality, 4) for face in faces])
+
+
+def _further(name: str, number: int, reserved: frozenset[str]) -> str:
+    """The folder of a further face: `<name>_2`, unless another photo has that very name."""
+    return f"{name}_{number}" if f"{name}_{number}" not in reserved else f"{name}_face_{number}"
+
+
+def write_report(path: Path, entries: Sequence[Entry]) -> None:
+    """Write `report.json`; the file appears only when it is complete."""
+    report = {"format": FORMAT, "format_version": FORMAT_VERSION, "photos": [asdict(entry) for entry in entries]}
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(json.dumps(report, indent=1))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def exit_code(entries: Sequence[Entry]) -> int:
+    """0 when every photo gave a face, 2 when some did not, 1 when none did."""
+    good = sum(entry.status == "ok" for entry in entries)
+    return 1 if good == 0 else 0 if good == len(entries) else 2

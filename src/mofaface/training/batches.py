@@ -1,0 +1,107 @@
+"""Batches of a run: which photographs an iteration sees, and how they are changed.
+
+Everything is a function of the seed and the iteration, so a resumed run sees exactly what it would have seen.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from mofaface.corpus import CorpusSplit
+from mofaface.crop import CROP_SIZE
+from mofaface.landmarks import LANDMARKS_46, MIRROR_68
+from mofaface.training.config import Augmentation
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops with the landmarks that were detected in them."""
+
+    image: Float[Tensor, "batch 3 240 240"]
+    """RGB in [0, 1]."""
+    landmarks: Float[Tensor, "batch 46 2"]
+    """Pixels of the crop."""
+    confidence: Float[Tensor, "batch 46"]
+    """0 to 1 for each landmark."""
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on a device."""
+        return Batch(self.image.to(device), self.landmarks.to(device), self.confidence.to(device))
+
+
+def chosen(count: int, batch: int, seed: int, iteration: int) -> list[int]:
+    """The numbers of the photographs that an iteration sees: every epoch is a new permutation of all."""
+    first = iteration * batch
+    epochs = range(first // count, (first + batch - 1) // count + 1)
+    order = np.concatenate([np.random.default_rng([seed, epoch]).permutation(count) for epoch in epochs])
+    start = first - epochs[0] * count
+    return order[start : start + batch].tolist()
+
+
+def make_batch(corpus: CorpusSplit, indices: list[int], augmentation: Augmentation, seed: list[int]) -> Batch:
+    """The photographs of these numbers, augmented with random numbers of this seed."""
+    images, points = [], []
+    for place, i in enumerate(indices):
+        image, landmarks = augment(
+            corpus.image(i), corpus.landmarks[i], augmentation, np.random.default_rng([*seed, place])
+        )
+        images.append(image)
+        points.append(landmarks)
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    inner = list(LANDMARKS_46)
+    confidence = corpus.confidence[indices][:, inner].astype(np.float32)
+    return Batch(pixels, torch.from_numpy(np.stack(points)[:, inner]), torch.from_numpy(confidence))
+
+
+def augment(
+    image: UInt8[np.ndarray, "240 240 3"],
+    landmarks: Float[np.ndarray, "68 2"],
+    how: Augmentation,
+    rng: np.random.Generator,
+) -> tuple[UInt8[np.ndarray, "240 240 3"], Float[np.ndarray, "68 2"]]:
+    """A crop and its landmarks moved, mirrored, recoloured and blurred at random."""
+    shift = np.clip(rng.normal(size=2), -2, 2) * how.shift
+    scale, turn = np.exp(np.clip(rng.normal(), -2, 2) * how.scale), np.clip(rng.normal(), -2, 2) * how.turn
+    gain = np.exp(rng.normal() * how.colour + rng.normal(size=3) * how.colour / 3)
+    mirrored, blurred, resolution = rng.random() < 0.5, rng.random() < how.blur, rng.uniform(0.25, 0.9)
+    if how.flip and mirrored:
+        image = image[:, ::-1]
+        landmarks = (landmarks * [-1, 1] + [CROP_SIZE, 0])[list(MIRROR_68)]
+    if how.shift or how.scale or how.turn:
+        c, s, h = scale * np.cos(turn), scale * np.sin(turn), CROP_SIZE / 2
+        A = np.array([[c, -s], [s, c]])
+        b = shift + h - A @ (h, h)
+        # OpenCV counts pixel centres from 0, we from 0.5.
+        M = np.column_stack((A, b + A @ (0.5, 0.5) - 0.5))
+        image = cv2.warpAffine(np.ascontiguousarray(image), M, (CROP_SIZE, CROP_SIZE), borderMode=cv2.BORDER_REPLICATE)
+        landmarks = landmarks @ A.T + b
+    if how.colour:
+        table = np.clip(np.arange(256)[:, None] * gain, 0, 255).astype(np.uint8)
+        image = cv2.LUT(np.ascontiguousarray(image), table[None])
+    if blurred:
+        small = cv2.resize(image, None, fx=resolution, fy=resolution, interpolation=cv2.INTER_AREA)
+        image = cv2.resize(small, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(image), np.asarray(landmarks, np.float32)
+
+
+def batches(
+    corpus: CorpusSplit, batch: int, augmentation: Augmentation, seed: int, first: int, last: int
+) -> Iterator[Batch]:
+    """The batches of iterations `first` to `last` − 1; the next ones are prepared while one is used."""
+
+    def prepare(iteration: int) -> Batch:
+        return make_batch(corpus, chosen(len(corpus), batch, seed, iteration), augmentation, [seed, iteration])
+
+    with ThreadPoolExecutor(1) as pool:
+        ahead = [pool.submit(prepare, i) for i in range(first, min(first + 2, last))]
+        for iteration in range(first, last):
+            ready = ahead.pop(0).result()
+            if iteration + 2 < last:
+                ahead.append(pool.submit(prepare, iteration + 2))
+            yield ready

@@ -1,0 +1,147 @@
+"""Recipes: everything that decides how a network is trained, in frozen dataclasses."""
+
+import json
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from mofaface.encoders import EncoderConfig
+from mofaface.losses import LossWeights
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """How the parameters move."""
+
+    name: Literal["adadelta", "adamw"] = "adamw"
+    """The paper trains with AdaDelta."""
+    rate: float = 1e-3
+    """Learning rate of all parameters but those of the z-translation."""
+    rate_z: float = 1e-3
+    """Learning rate of the parameters that predict the z-translation."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay (AdamW only)."""
+    warmup: int = 200
+    """Iterations over which the rates rise from zero."""
+    cosine: bool = True
+    """Let the rates fall to zero along a cosine over the run."""
+    clip: float = 1.0
+    """Largest norm of the gradient of a step; 0 does not clip."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a crop is changed at random before it is seen; all zero shows the crops as they are."""
+
+    shift: float = 8.0
+    """Standard deviation of the shift in pixels, at most twice that."""
+    scale: float = 0.08
+    """Standard deviation of the logarithm of the size."""
+    turn: float = 0.12
+    """Standard deviation of the rotation in the picture, radians."""
+    flip: bool = True
+    """Mirror every second crop."""
+    colour: float = 0.08
+    """Standard deviation of the logarithm of brightness; a third of it for each channel alone."""
+    blur: float = 0.3
+    """Share of crops whose resolution is reduced."""
+
+
+NO_AUGMENTATION = Augmentation(0, 0, 0, False, 0, 0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. The defaults are the recipe that learns fast on a CPU."""
+
+    corpus: Path = Path("corpus")
+    """Folder that `mofaface corpus build` made."""
+    out: Path = Path("runs/default")
+    """Folder of the run: configuration, log, pictures, checkpoint, weights."""
+    model: str = "open"
+    """Face model: "open" or a container file."""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """Which network, and its units."""
+    pretrained: Path | None = None
+    """Weights file the network starts from; see docs/encoders.md."""
+    weights: LossWeights = field(default_factory=lambda: LossWeights(land=1.0))
+    """Weights of the loss."""
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    """How the parameters move."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """Random changes of the crops."""
+    mesh: Literal["full", "coarse"] = "coarse"
+    """Vertices of the loss: all, or the quarter of the coarse mesh."""
+    batch: int = 32
+    """Photographs per iteration."""
+    iterations: int = 6000
+    """Iterations of the whole run."""
+    average: float = 0.998
+    """Decay of the running average of the weights, which is what is validated and saved; 0 keeps the last ones."""
+    bfloat16: bool = False
+    """Run the network in mixed precision."""
+    seed: int = 0
+    """Seed of the order of the photographs and of the augmentation."""
+    threads: int = 0
+    """CPU threads of the computation; 0 leaves PyTorch's choice."""
+    log_every: int = 20
+    """Iterations between two lines of the log."""
+    validate_every: int = 500
+    """Iterations between two validations."""
+    validate_photos: int = 256
+    """How many photographs of held-out people are validated on."""
+    checkpoint_every: int = 250
+    """Iterations between two checkpoints."""
+
+
+PAPER = TrainConfig(
+    out=Path("runs/paper"),
+    encoder=EncoderConfig("alexnet"),
+    weights=LossWeights(),
+    optimiser=OptimiserConfig("adadelta", 0.1, 0.0005, weight_decay=0, warmup=0, cosine=False, clip=0),
+    augmentation=NO_AUGMENTATION,
+    mesh="full",
+    batch=5,
+    iterations=200_000,
+    average=0,
+    validate_every=2_000,
+    checkpoint_every=1_000,
+)
+"""Section 7: AdaDelta at 0.1 (0.0005 for z), 200k iterations of five photographs, no landmarks."""
+
+RECIPES = {"default": TrainConfig(), "paper": PAPER}
+
+
+def load_recipe(name_or_path: str) -> TrainConfig:
+    """The recipe of a name, or of a configuration file such as a run's `config.json`."""
+    if name_or_path in RECIPES:
+        return RECIPES[name_or_path]
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise ValueError(f"a recipe is {' or '.join(RECIPES)} or a JSON file, and '{name_or_path}' is neither")
+    try:
+        return from_plain(TrainConfig, json.loads(path.read_text()))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is not a training configuration: {error}") from error
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """A configuration as JSON can hold it."""
+    return json.loads(json.dumps(asdict(config), default=str))
+
+
+def from_plain(cls: type, plain: dict[str, Any]) -> Any:
+    """The configuration of what `to_plain` gave; raises ValueError for a field that does not exist."""
+    hints = get_type_hints(cls)
+    unknown = plain.keys() - {f.name for f in fields(cls)}
+    if unknown:
+        raise ValueError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}")
+    values = {}
+    for name, value in plain.items():
+        hint = hints[name]
+        if is_dataclass(hint):
+            value = from_plain(hint, value)
+        elif value is not None and Path in (hint, *getattr(hint, "__args__", ())):
+            value = Path(value)
+        values[name] = value
+    return cls(**values)

@@ -1,0 +1,170 @@
+"""The training loop."""
+
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mofaface.autoencoder import Autoencoder
+from mofaface.corpus import CorpusSplit, load_corpus
+from mofaface.decoder import Decoder
+from mofaface.encoders import build_encoder
+from mofaface.face_models import load_face_model
+from mofaface.losses import LossWeights, landmark, photometric, total
+from mofaface.metrics import landmark_error
+from mofaface.training.batches import Batch, batches
+from mofaface.training.checkpoint import read_checkpoint, write_checkpoint
+from mofaface.training.config import TrainConfig, to_plain
+from mofaface.training.monitor import Monitor
+from mofaface.training.optimiser import build_optimiser, set_rates
+from mofaface.training.validation import pictures, validate
+from mofaface.weights import write_weights
+
+log = logging.getLogger("mofaface")
+# So many useless gradients in a row are no accident of one photograph.
+MOST_SKIPPED = 20
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on, and what to do."""
+
+
+class Trainer:
+    """One run: the network, its optimiser, its running average and the iteration it is at."""
+
+    def __init__(self, config: TrainConfig):
+        self.config = config
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = load_face_model(config.model)
+        encoder = build_encoder(config.encoder, model.layout, config.pretrained)
+        decoder = Decoder(model.coarse() if config.mesh == "coarse" else model)
+        self.autoencoder = Autoencoder(encoder, decoder).to(self.device)
+        self.optimiser = build_optimiser(encoder, config.optimiser)
+        average = get_ema_multi_avg_fn(config.average)
+        self.average = AveragedModel(encoder, multi_avg_fn=average, use_buffers=True)
+        self.iteration = 0
+        self.skipped = 0
+
+    @property
+    def parts(self) -> dict[str, torch.nn.Module]:
+        """What a checkpoint holds beside the optimiser."""
+        return {"encoder": self.autoencoder.encoder, "average": self.average}
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        """One iteration; returns the terms of the loss, means over the batch."""
+        config = self.config
+        set_rates(self.optimiser, config.optimiser, self.iteration, config.iterations)
+        # Dropout's masks depend on the iteration alone, so that a resumed run draws the same ones.
+        torch.manual_seed(hash((config.seed, self.iteration)))
+        self.autoencoder.train()
+        with torch.autocast(self.device, torch.bfloat16, enabled=config.bfloat16):
+            code = self.autoencoder.encoder(batch.image)
+        face = self.autoencoder.decoder(code)
+        vertices = self.autoencoder.decoder.model.landmarks_46
+        photo = photometric(batch.image, face)
+        land = landmark(face, vertices, batch.landmarks, batch.confidence, batch.image.shape[-1])
+        loss = total(photo, land, code, config.weights).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        terms = {"loss": loss.item(), "photo": photo.mean().item(), "land": land.mean().item()}
+        terms["landmark_px"] = landmark_error(face, vertices, batch.landmarks).mean().item()
+        self._move(loss.item())
+        self.iteration += 1
+        return terms
+
+    def _move(self, loss: float) -> None:
+        """Let the optimiser step, unless a NaN or an infinity would poison the network."""
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimiser.clip or float("inf"))
+        if not (torch.isfinite(norm) and loss == loss):
+            self.skipped += 1
+            log.warning("iteration %d skipped: its loss or gradient is not finite", self.iteration)
+            if self.skipped >= MOST_SKIPPED:
+                raise TrainingError(
+                    f"{MOST_SKIPPED} iterations in a row gave no finite gradient; "
+                    "lower the learning rate (--optimiser.rate) and resume"
+                )
+            return
+        self.skipped = 0
+        self.optimiser.step()
+        self.average.update_parameters(self.autoencoder.encoder)
+
+    @property
+    def best(self) -> Autoencoder:
+        """The autoencoder that is validated and saved: with averaged weights where the recipe averages."""
+        encoder = self.average.module if self.config.average else self.autoencoder.encoder
+        return Autoencoder(encoder, self.autoencoder.decoder).eval()
+
+    def save(self) -> None:
+        """Write the checkpoint and the weights file of the run's folder."""
+        values = {"iteration": self.iteration, "config": to_plain(self.config)}
+        write_checkpoint(self.config.out / "checkpoint.safetensors", self.parts, self.optimiser, values)
+        training = {"iteration": self.iteration, "weights": asdict(self.config.weights), "seed": self.config.seed}
+        state = self.best.encoder.state_dict()
+        write_weights(self.config.out / "weights.safetensors", state, self.config.encoder, self._full(), training)
+
+    def _full(self) -> Decoder:
+        return Decoder(load_face_model(self.config.model), self.autoencoder.decoder.camera)
+
+    def resume(self) -> None:
+        """Go on from the checkpoint of the run's folder."""
+        path = self.config.out / "checkpoint.safetensors"
+        self.iteration = read_checkpoint(path, self.parts, self.optimiser)["iteration"]
+
+
+def train(config: TrainConfig, resume: bool = False) -> Path:
+    """Train a network and return the file with its weights.
+
+    Interrupt it at any time: with `resume` it goes on from the last checkpoint and sees exactly what it would have seen.
+    """
+    photographs = load_corpus(config.corpus, "train")
+    held_out = load_corpus(config.corpus, "validation")
+    trainer = Trainer(config)
+    if resume:
+        trainer.resume()
+    monitor = Monitor(config)
+    monitor.forget_after(trainer.iteration)
+    try:
+        _run(trainer, monitor, photographs, held_out)
+    finally:
+        trainer.save()
+    return config.out / "weights.safetensors"
+
+
+def _run(trainer: Trainer, monitor: Monitor, photographs: CorpusSplit, held_out: CorpusSplit) -> None:
+    config = trainer.config
+    if trainer.iteration == 0:
+        _validate(trainer, monitor, held_out)
+    stream = batches(
+        photographs, config.batch, config.augmentation, config.seed, trainer.iteration, config.iterations
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task("training", total=config.iterations, completed=trainer.iteration)
+        started = time.perf_counter()
+        for batch in stream:
+            terms = trainer.step(batch.to(trainer.device))
+            monitor.add(**terms)
+            progress.update(task, completed=trainer.iteration, description=f"loss {terms['loss']:.4f}")
+            if trainer.iteration % config.log_every == 0:
+                rate = config.log_every * config.batch / (time.perf_counter() - started)
+                monitor.line(trainer.iteration, photos_per_second=rate)
+                started = time.perf_counter()
+            if trainer.iteration % config.checkpoint_every == 0:
+                trainer.save()
+            if trainer.iteration % config.validate_every == 0 or trainer.iteration == config.iterations:
+                _validate(trainer, monitor, held_out)
+
+
+def _validate(trainer: Trainer, monitor: Monitor, held_out: CorpusSplit) -> None:
+    result = validate(trainer.best, held_out, trainer.config.validate_photos)
+    entry = monitor.line(trainer.iteration, **{f"validation_{name}": value for name, value in result.items()})
+    log.info("validation %s", entry)
+    monitor.picture(trainer.iteration, "faces", pictures(trainer.best, held_out))

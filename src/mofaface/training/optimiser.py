@@ -1,0 +1,31 @@
+"""Optimisers and their rates."""
+
+import math
+
+import torch
+
+from mofaface.encoders import Encoder
+from mofaface.training.config import OptimiserConfig
+
+# Zeiler (2012) and Caffe's solver, which the paper used; the paper names only the rates.
+ADADELTA_RHO, ADADELTA_EPS = 0.95, 1e-6
+
+
+def build_optimiser(encoder: Encoder, config: OptimiserConfig) -> torch.optim.Optimizer:
+    """The optimiser of an encoder, with a group of its own for the z-translation."""
+    groups = [
+        {"params": parameters, "rate": config.rate_z if name == "z" else config.rate}
+        for name, parameters in encoder.parameter_groups().items()
+    ]
+    if config.name == "adadelta":
+        return torch.optim.Adadelta(groups, lr=config.rate, rho=ADADELTA_RHO, eps=ADADELTA_EPS)
+    return torch.optim.AdamW(groups, lr=config.rate, weight_decay=config.weight_decay)
+
+
+def set_rates(optimiser: torch.optim.Optimizer, config: OptimiserConfig, iteration: int, iterations: int) -> None:
+    """Give every group its rate for this iteration."""
+    factor = min(1.0, (iteration + 1) / config.warmup) if config.warmup else 1.0
+    if config.cosine:
+        factor *= 0.5 * (1 + math.cos(math.pi * iteration / iterations))
+    for group in optimiser.param_groups:
+        group["lr"] = factor * group["rate"]

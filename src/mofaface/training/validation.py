@@ -1,0 +1,44 @@
+"""How a network does on held-out people while it learns."""
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from mofaface.autoencoder import Autoencoder
+from mofaface.corpus import CorpusSplit
+from mofaface.metrics import landmark_error, photometric_error
+from mofaface.pictures import sheet_of_faces
+from mofaface.training.batches import make_batch
+from mofaface.training.config import NO_AUGMENTATION
+
+BATCH = 32
+FACES = 12
+
+
+def spread(corpus: CorpusSplit, count: int) -> list[int]:
+    """At most `count` numbers of photographs, evenly over the split and so over its sources."""
+    return sorted(set(np.linspace(0, len(corpus) - 1, min(count, len(corpus))).round().astype(int).tolist()))
+
+
+@torch.no_grad()
+def validate(autoencoder: Autoencoder, corpus: CorpusSplit, count: int) -> dict[str, float]:
+    """Landmark error (46 points, pixels of the crop) and photometric error, means over photographs."""
+    device = next(autoencoder.parameters()).device
+    vertices = autoencoder.decoder.model.landmarks_46
+    pixels, colours = [], []
+    chosen = spread(corpus, count)
+    for first in range(0, len(chosen), BATCH):
+        batch = make_batch(corpus, chosen[first : first + BATCH], NO_AUGMENTATION, [0]).to(device)
+        _, face = autoencoder(batch.image)
+        pixels.append(landmark_error(face, vertices, batch.landmarks))
+        colours.append(photometric_error(batch.image, face))
+    return {"landmark_px": torch.cat(pixels).mean().item(), "photometric": torch.cat(colours).mean().item()}
+
+
+@torch.no_grad()
+def pictures(autoencoder: Autoencoder, corpus: CorpusSplit) -> UInt8[np.ndarray, "height width 3"]:
+    """A sheet of held-out crops, each beside what the network makes of it."""
+    device = next(autoencoder.parameters()).device
+    batch = make_batch(corpus, spread(corpus, FACES), NO_AUGMENTATION, [0]).to(device)
+    _, face = autoencoder(batch.image)
+    return sheet_of_faces(batch.image.cpu(), face, autoencoder.decoder.model)
