@@ -26,15 +26,16 @@ class SparseMatrix:
 
     def __matmul__(self, dense: Float[np.ndarray, "columns *rest"]) -> Float[np.ndarray, "rows *rest"]:
         """The product with a dense array, float32."""
-        csr = torch.sparse_csr_tensor(
-            torch.from_numpy(self.indptr.astype(np.int64)),
-            torch.from_numpy(self.indices.astype(np.int64)),
+        rows = np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
+        # By places, not by compressed rows: torch warns its users that the latter are in beta.
+        sparse = torch.sparse_coo_tensor(
+            torch.from_numpy(np.stack((rows, self.indices.astype(np.int64)))),
             torch.from_numpy(self.values.astype(np.float32)),
             size=(len(self.indptr) - 1, self.columns),
             check_invariants=True,
         )
         flat = torch.from_numpy(dense.reshape(len(dense), -1).astype(np.float32))
-        return (csr @ flat).numpy().reshape(-1, *dense.shape[1:])
+        return (sparse @ flat).numpy().reshape(-1, *dense.shape[1:])
 
 
 @dataclass(frozen=True)
