@@ -1,10 +1,11 @@
 """Triangles to pixels on the CPU: a z-buffer compiled with numba, for pictures and synthetic photographs.
 
-Pixel (i, j) has its centre at (u, v) = (j + 0.5, i + 0.5); u goes right, v goes down. A pixel belongs to a triangle
-when its centre lies inside; on an edge, the top-left rule decides, so triangles which share an edge cover each pixel
-exactly once. The nearest triangle wins, of equally near ones the first. Barycentric coordinates are
-perspective-correct. Triangles are counter-clockwise seen from outside, so front faces have negative area here, where
-v goes down. Triangles with a vertex behind the camera, not finite or absurdly far outside (1e9 px) are left out.
+Pixel (i, j) has its centre at (u, v) = (j + 0.5, i + 0.5); u goes right, v goes down. A pixel belongs to a
+triangle when its centre lies inside; on an edge, the top-left rule decides, so triangles which share an edge
+cover each pixel exactly once. The nearest triangle wins, of equally near ones the first. Barycentric
+coordinates are perspective-correct. Triangles are counter-clockwise seen from outside, so front faces have
+negative area here, where v goes down. Triangles with a vertex behind the camera, not finite or absurdly far
+outside (1e9 px) are left out.
 """
 
 from collections.abc import Callable
@@ -15,14 +16,17 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int32, Integer
 from numba import njit
 
-SNAP = 2.0**14  # vertices snap to 1/SNAP px: edge functions of triangles below 4096 px are then exact in float64
+# Vertices snap to 1/SNAP px: the edge functions of triangles below 4096 px are then exact in float64.
+SNAP = 2.0**14
 FARTHEST_PIXEL = 1e9
-SAMPLES_AT_ONCE = 2**20  # supersampled pictures are made in bands of about this many samples, to bound the memory
+NEAREST_DEPTH = 1e-30
+# Supersampled pictures are made in bands of about this many samples, to bound the memory.
+SAMPLES_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
 class Fragments:
-    """What each pixel sees: triangle (-1 for none), barycentric coordinates (0 for none), depth (inf for none)."""
+    """What each pixel sees: triangle (-1: none), barycentric coordinates (0: none), depth (inf: none)."""
 
     triangle_index: Int32[np.ndarray, "height width"]
     barycentric: Float32[np.ndarray, "height width 3"]
@@ -40,12 +44,11 @@ def rasterize(
     """The nearest triangle, barycentric coordinates and depth (unit of `depth`, mm) at each pixel centre."""
     points, inverse_depth, corners = _prepare(uv, depth, triangles)
     index = np.full((height, width), -1, dtype=np.int32)
-    nearest = np.zeros((height, width))
+    pixel_depth = np.zeros((height, width), dtype=np.float32)  # holds 1 / depth until the last step
     barycentric = np.zeros((height, width, 3), dtype=np.float32)
-    _fill_nearest(points, inverse_depth, corners, cull_back, index, nearest)
-    _fill_barycentric(points, inverse_depth, corners, index, barycentric)
-    pixel_depth = np.divide(1.0, nearest, where=index >= 0, out=np.full((height, width), np.inf))
-    return Fragments(index, barycentric, pixel_depth.astype(np.float32))
+    _fill_nearest(points, inverse_depth, corners, cull_back, index, pixel_depth)
+    _fill_fragments(points, inverse_depth, corners, index, barycentric, pixel_depth)
+    return Fragments(index, barycentric, pixel_depth)
 
 
 def render(
@@ -63,27 +66,27 @@ def render(
     Samples are averaged as they come: sRGB in, sRGB out, as photo editors blend.
     """
     if supersample < 1:
-        raise ValueError(f"supersample is the number of samples along a pixel's side, at least 1; got {supersample}")
+        raise ValueError(f"supersample is samples along a pixel's side, at least 1; got {supersample}")
     picture = np.zeros((height, width, 4), dtype=np.float32)
     x0, y0, x1, y1 = covered_box(uv, depth, height, width)
     if x1 <= x0:
         return picture
-    colours = np.ascontiguousarray(colours, dtype=np.float32)
+    colours, triangles = np.ascontiguousarray(colours, np.float32), np.ascontiguousarray(triangles, np.int64)
     rows = max(1, SAMPLES_AT_ONCE // (supersample**2 * (x1 - x0)))
     for top in range(y0, y1, rows):
         bottom = min(top + rows, y1)
         samples_uv = (uv.astype(np.float64) - (x0, top)) * supersample
         size = ((bottom - top) * supersample, (x1 - x0) * supersample)
         band = rasterize(samples_uv, depth, triangles, *size, cull_back)
-        corners = np.ascontiguousarray(triangles, dtype=np.int64)
-        _average_colours(band.triangle_index, band.barycentric, corners, colours, picture[top:bottom, x0:x1])
+        window = picture[top:bottom, x0:x1]
+        _average_colours(band.triangle_index, band.barycentric, triangles, colours, window)
     return picture
 
 
 def covered_box(
     uv: Float[np.ndarray, "vertices 2"], depth: Float[np.ndarray, " vertices"], height: int, width: int
 ) -> tuple[int, int, int, int]:
-    """The pixels (x0, y0, x1, y1; ends excluded) that the vertices can touch; four zeros where there are none."""
+    """The pixels (x0, y0, x1, y1; ends excluded) that the vertices can touch; four zeros: none."""
     usable = uv[_is_usable(uv, depth)].astype(np.float64)
     if len(usable) == 0:
         return 0, 0, 0, 0
@@ -96,29 +99,30 @@ def covered_box(
 
 def _is_usable(uv: np.ndarray, depth: np.ndarray) -> np.ndarray:
     inside = (np.abs(uv) <= FARTHEST_PIXEL).all(1)  # False for NaN, too
-    return inside & np.isfinite(depth) & (depth > 1e-30)
+    return inside & np.isfinite(depth) & (depth > NEAREST_DEPTH)
 
 
-def _prepare(uv: np.ndarray, depth: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Snapped points, 1 / depth (0 marks a vertex that cannot be used), int64 corners: one set of types to compile."""
+def _prepare(
+    uv: np.ndarray, depth: np.ndarray, triangles: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Snapped points, 1 / depth (0 marks an unusable vertex), int64 corners: one set of types to compile."""
     if triangles.size and (triangles.min() < 0 or triangles.max() >= len(uv)):
         raise ValueError(
             f"triangles index the vertices 0 to {len(uv) - 1}; got {triangles.min()} to {triangles.max()}: "
             "check whether the list counts from 1 or belongs to another mesh"
         )
-    usable = _is_usable(uv, depth)
-    points = np.where(usable[:, None], uv, 0.0).astype(np.float64)
-    inverse_depth = np.zeros(len(uv))
-    inverse_depth[usable] = 1.0 / depth[usable].astype(np.float64)
-    return np.round(points * SNAP) / SNAP, inverse_depth, np.ascontiguousarray(triangles, dtype=np.int64)
+    uv, depth = np.ascontiguousarray(uv, np.float64), np.ascontiguousarray(depth, np.float64)
+    points, inverse_depth = np.empty((len(uv), 2)), np.empty(len(uv))
+    _snap(uv, depth, points, inverse_depth)
+    return points, inverse_depth, np.ascontiguousarray(triangles, np.int64)
 
 
-def _compiled(function: Callable, **options: bool) -> Callable:
-    """The function, compiled at its first call and kept on disk, or only in memory where no folder can be written."""
+def _compiled(function: Callable) -> Callable:
+    """The function, compiled at its first call and kept on disk, or in memory where no folder is writable."""
     try:
-        return njit(function, cache=True, **options)
+        return njit(function, cache=True, error_model="numpy")
     except RuntimeError:
-        return njit(function, **options)
+        return njit(function, error_model="numpy")
 
 
 # The kernels below skip the runtime type check: numba compiles the bare function.
@@ -126,18 +130,37 @@ def _compiled(function: Callable, **options: bool) -> Callable:
 
 @_compiled
 @no_type_check
-def _edge(ax: float, ay: float, bx: float, by: float, px: float, py: float) -> float:
-    """Twice the area of (a, b, p), the exact negative of the one of (b, a, p): always computed from the same end."""
-    if ax < bx or (ax == bx and ay < by):
-        return (bx - ax) * (py - ay) - (by - ay) * (px - ax)
-    return -((ax - bx) * (py - by) - (ay - by) * (px - bx))
+def _snap(
+    uv: Float64[np.ndarray, "vertices 2"],
+    depth: Float64[np.ndarray, " vertices"],
+    points: Float64[np.ndarray, "vertices 2"],
+    inverse_depth: Float64[np.ndarray, " vertices"],
+) -> None:
+    for i in range(len(uv)):
+        # Written so that NaN fails, too.
+        near = abs(uv[i, 0]) <= FARTHEST_PIXEL and abs(uv[i, 1]) <= FARTHEST_PIXEL
+        usable = near and NEAREST_DEPTH < depth[i] < np.inf
+        inverse_depth[i] = 1.0 / depth[i] if usable else 0.0
+        points[i, 0] = np.rint(uv[i, 0] * SNAP) / SNAP if usable else 0.0
+        points[i, 1] = np.rint(uv[i, 1] * SNAP) / SNAP if usable else 0.0
 
 
 @_compiled
 @no_type_check
-def _is_inside(edge: float, ax: float, ay: float, bx: float, by: float) -> bool:
-    """Top-left rule for a triangle of positive area: on the border, only its top and left edges belong to it."""
-    return edge > 0.0 or (edge == 0.0 and (by < ay or (by == ay and bx > ax)))
+def _edge(
+    points: Float64[np.ndarray, "vertices 2"], a: int, b: int
+) -> tuple[float, float, float, float, bool]:
+    """The line through a and b as (x, y, dx, dy), and whether pixels on it belong to its positive side.
+
+    It starts at the same end whichever way the edge runs, so two neighbours compute exactly opposite values.
+    """
+    ax, ay = points[a]
+    bx, by = points[b]
+    dx, dy = bx - ax, by - ay
+    is_top_or_left = dy < 0.0 or (dy == 0.0 and dx > 0.0)
+    if ax < bx or (ax == bx and ay < by):
+        return ax, ay, dx, dy, is_top_or_left
+    return bx, by, dx, dy, is_top_or_left
 
 
 @_compiled
@@ -157,70 +180,91 @@ def _fill_nearest(
     triangles: Integer[np.ndarray, "triangles 3"],
     cull_back: bool,
     index: Int32[np.ndarray, "height width"],
-    nearest: Float64[np.ndarray, "height width"],
+    nearest: Float32[np.ndarray, "height width"],
 ) -> None:
     height, width = index.shape
     for t in range(triangles.shape[0]):
-        i, j, k = triangles[t]
+        i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         if inverse_depth[i] == 0.0 or inverse_depth[j] == 0.0 or inverse_depth[k] == 0.0:
             continue
         x_first, x_last = _pixel_range(points[i, 0], points[j, 0], points[k, 0], width)
         y_first, y_last = _pixel_range(points[i, 1], points[j, 1], points[k, 1], height)
         if x_first > x_last or y_first > y_last:
             continue
-        area = _edge(points[i, 0], points[i, 1], points[j, 0], points[j, 1], points[k, 0], points[k, 1])
+        x, y, dx, dy, _ = _edge(points, i, j)
+        area = dx * (points[k, 1] - y) - dy * (points[k, 0] - x)
         if area == 0.0 or (cull_back and area > 0.0):
             continue
-        if area < 0.0:  # turned, so that inside is where all edges are positive
+        if area < 0.0:  # turned, so that inside is where all sides are positive
             j, k, area = k, j, -area
-        ax, ay = points[i]
-        bx, by = points[j]
-        cx, cy = points[k]
-        wa, wb, wc = inverse_depth[i] / area, inverse_depth[j] / area, inverse_depth[k] / area
-        for y in range(y_first, y_last + 1):
-            for x in range(x_first, x_last + 1):
-                px, py = x + 0.5, y + 0.5
-                ea = _edge(bx, by, cx, cy, px, py)
-                eb = _edge(cx, cy, ax, ay, px, py)
-                ec = _edge(ax, ay, bx, by, px, py)
-                if (
-                    _is_inside(ea, bx, by, cx, cy)
-                    and _is_inside(eb, cx, cy, ax, ay)
-                    and _is_inside(ec, ax, ay, bx, by)
-                ):
-                    closeness = ea * wa + eb * wb + ec * wc
-                    if closeness > nearest[y, x]:
-                        nearest[y, x] = closeness
-                        index[y, x] = t
+        triangle = (t, inverse_depth[i] / area, inverse_depth[j] / area, inverse_depth[k] / area)
+        edges = (_edge(points, j, k), _edge(points, k, i), _edge(points, i, j))
+        _fill_triangle(triangle, edges, (x_first, x_last, y_first, y_last), index, nearest)
 
 
 @_compiled
 @no_type_check
-def _fill_barycentric(
+def _fill_triangle(
+    triangle: tuple[int, float, float, float],
+    edges: tuple[tuple[float, float, float, float, bool], ...],
+    box: tuple[int, int, int, int],
+    index: Int32[np.ndarray, "height width"],
+    nearest: Float32[np.ndarray, "height width"],
+) -> None:
+    t, a_weight, b_weight, c_weight = triangle
+    (ax, ay, adx, ady, a_owns), (bx, by, bdx, bdy, b_owns), (cx, cy, cdx, cdy, c_owns) = edges
+    for y in range(box[2], box[3] + 1):
+        a_row, b_row, c_row = adx * (y + 0.5 - ay), bdx * (y + 0.5 - by), cdx * (y + 0.5 - cy)
+        for x in range(box[0], box[1] + 1):
+            a = a_row - ady * (x + 0.5 - ax)
+            b = b_row - bdy * (x + 0.5 - bx)
+            c = c_row - cdy * (x + 0.5 - cx)
+            if (a < 0.0) | (b < 0.0) | (c < 0.0):  # one branch is faster than three
+                continue
+            if (a == 0.0 and not a_owns) or (b == 0.0 and not b_owns) or (c == 0.0 and not c_owns):
+                continue
+            closeness = np.float32(a * a_weight + b * b_weight + c * c_weight)
+            if closeness > nearest[y, x]:
+                nearest[y, x] = closeness
+                index[y, x] = t
+
+
+@_compiled
+@no_type_check
+def _fill_fragments(
     points: Float64[np.ndarray, "vertices 2"],
     inverse_depth: Float64[np.ndarray, " vertices"],
     triangles: Integer[np.ndarray, "triangles 3"],
     index: Int32[np.ndarray, "height width"],
     barycentric: Float32[np.ndarray, "height width 3"],
+    depth: Float32[np.ndarray, "height width"],
 ) -> None:
-    # A pass of its own, so that surfaces which end up hidden cost nothing.
+    # A pass of its own: surfaces which end up hidden cost nothing; neighbours mostly share their triangle.
     height, width = index.shape
+    last = -1
     for y in range(height):
         for x in range(width):
-            if index[y, x] < 0:
+            t = index[y, x]
+            if t < 0:
+                depth[y, x] = np.inf
                 continue
-            i, j, k = triangles[index[y, x]]
-            ax, ay = points[i]
-            bx, by = points[j]
-            cx, cy = points[k]
-            px, py = x + 0.5, y + 0.5
-            a = _edge(bx, by, cx, cy, px, py) * inverse_depth[i]
-            b = _edge(cx, cy, ax, ay, px, py) * inverse_depth[j]
-            c = _edge(ax, ay, bx, by, px, py) * inverse_depth[k]
-            total = a + b + c
-            barycentric[y, x, 0] = a / total
-            barycentric[y, x, 1] = b / total
-            barycentric[y, x, 2] = c / total
+            if t != last:
+                last = t
+                i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+                ax, ay, adx, ady, _ = _edge(points, j, k)
+                bx, by, bdx, bdy, _ = _edge(points, k, i)
+                cx, cy, cdx, cdy, _ = _edge(points, i, j)
+                a_weight, b_weight, c_weight = inverse_depth[i], inverse_depth[j], inverse_depth[k]
+            a = adx * (y + 0.5 - ay) - ady * (x + 0.5 - ax)
+            b = bdx * (y + 0.5 - by) - bdy * (x + 0.5 - bx)
+            c = cdx * (y + 0.5 - cy) - cdy * (x + 0.5 - cx)
+            area = a + b + c
+            a, b, c = a * a_weight, b * b_weight, c * c_weight
+            scale = 1.0 / (a + b + c)
+            barycentric[y, x, 0] = a * scale
+            barycentric[y, x, 1] = b * scale
+            barycentric[y, x, 2] = c * scale
+            depth[y, x] = area * scale
 
 
 @_compiled
