@@ -89,7 +89,8 @@ def test_a_camera_without_extent_is_refused(field):
 
 
 def test_a_moved_camera_sees_points_where_the_picture_moved_them():
-    R, t = extrinsics(rotation_matrix(torch.tensor([0.2, -0.3, 0.1]).double()), torch.zeros(3).double(), CAMERA)
+    w = torch.tensor([0.2, -0.3, 0.1]).double()
+    R, t = extrinsics(rotation_matrix(w), torch.zeros(3).double(), CAMERA)
     crop = PosedCamera(CAMERA.K(), R, t, (240, 240))
     photo_from_crop = Similarity(2.5, 0.3, 40.0, -7.0)
     photo = crop.moved(2.5, 0.3, (40.0, -7.0), (800, 600))
