@@ -1,8 +1,8 @@
 """CaffeNet: the AlexNet that Caffe distributes as `bvlc_reference_caffenet`, up to fc7.
 
 It differs from the AlexNet of Krizhevsky et al. in that pooling comes before normalisation, and from
-torchvision's `alexnet` in its channel counts, groups and normalisation. Layer names are Caffe's, so weights map
-one to one.
+torchvision's `alexnet` in its channel counts, groups and normalisation. Layer names are Caffe's, so
+weights map one to one.
 """
 
 from typing import ClassVar

@@ -22,6 +22,6 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def pretrained_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name → shape of every tensor a pretrained file must bring: all but the `readout`, which is learned here."""
+        """Name → shape of every tensor a pretrained file must bring: all but the `readout`, learned here."""
         state = self.state_dict()
         return {name: tuple(value.shape) for name, value in state.items() if not name.startswith("readout.")}

@@ -28,6 +28,8 @@ class EncoderConfig:
     "MobileNet: keep the places of the features, or average over the picture."
     freeze_norm: bool = False
     "MobileNet: keep the pretrained batch statistics while training."
+    frozen_blocks: int = 0
+    "MobileNet: how many of its 19 blocks, from the image on, keep their pretrained weights."
     dropout: float = 0.5
     "The paper's networks: share of fc6 and fc7 features dropped while training."
     gains: CodeGains = field(default_factory=CodeGains)
@@ -37,7 +39,12 @@ class EncoderConfig:
 def _build_backbone(config: EncoderConfig) -> Backbone:
     match config.backbone:
         case "mobilenet":
-            return MobileNetV2(config.input_size, config.readout, freeze_norm=config.freeze_norm)
+            return MobileNetV2(
+                config.input_size,
+                config.readout,
+                freeze_norm=config.freeze_norm,
+                frozen_blocks=config.frozen_blocks,
+            )
         case "alexnet":
             return AlexNet(config.dropout)
         case "vgg":

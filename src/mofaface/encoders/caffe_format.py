@@ -1,8 +1,8 @@
 """Reads the learned tensors out of a `.caffemodel`, which is one protocol-buffer message.
 
-Only what is needed of the wire format and of `caffe.proto`: names of layers and their blobs, in the current
-layout (`layer`, field 100) and in the one of 2014 (`layers`, field 2), which old public files have. No prototxt
-and no Caffe are needed, and nothing in the file is executed.
+Only what is needed of the wire format and of `caffe.proto`: names of layers and their blobs, in the
+current layout (`layer`, field 100) and in the one of 2014 (`layers`, field 2), which old public files
+have. No prototxt and no Caffe are needed, and nothing in the file is executed.
 """
 
 import mmap

@@ -1,9 +1,9 @@
 """From features to a `Code`: the last layer, zero at the start, and the units of its outputs.
 
 Section 5 of Tewari et al. 2017: "All weights in the last fully connected layer are initialized to zero.
-This guarantees that the initial prediction is the average face placed in the middle of the screen and lit by
-ambient light." The paper is silent about the units of the layer's outputs; here they are of order one, times a
-fixed gain.
+This guarantees that the initial prediction is the average face placed in the middle of the screen and lit
+by ambient light." The paper is silent about the units of the layer's outputs; here they are of order one,
+times a fixed gain.
 """
 
 from dataclasses import dataclass, replace

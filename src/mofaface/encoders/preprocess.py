@@ -1,8 +1,8 @@
 """What a pretrained network expects at its input, and the module that turns a crop into it.
 
-Callers hand every encoder the same crops, RGB in [0,1]; size, channel order and normalisation are the network's
-own business. The resize is a pure scale (pixel centres at +0.5, corners fixed), so a place in the crop and a place
-in the network's input differ by a factor and nothing else.
+Callers hand every encoder the same crops, RGB in [0,1]; size, channel order and normalisation are the
+network's own business. The resize is a pure scale (pixel centres at +0.5, corners fixed), so a place in
+the crop and a place in the network's input differ by a factor and nothing else.
 """
 
 from dataclasses import dataclass

@@ -8,7 +8,6 @@
 | `.safetensors` with the backbone's names | safetensors | as the backbone's own |
 """
 
-import pickle
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,12 +15,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from mofaface.encoders.backbone import Backbone
-from mofaface.encoders.caffe_format import CaffeFormatError, read_caffemodel
+from mofaface.encoders.caffe_format import read_caffemodel
 
 Channels = Literal["rgb", "bgr"]
 Tensors = dict[str, Tensor]
@@ -83,18 +81,6 @@ READERS: dict[str, tuple[Callable[[Path], Tensors], Channels | None]] = {
     ".pt": (_read_torch, None),
     ".safetensors": (load_file, None),
 }
-# What the libraries raise for bytes they cannot understand.
-UNREADABLE = (
-    CaffeFormatError,
-    SafetensorError,
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    NotImplementedError,
-    KeyError,
-    ValueError,
-    TypeError,
-)
 
 
 def _read(path: Path) -> tuple[Tensors, Channels | None]:
@@ -109,7 +95,10 @@ def _read(path: Path) -> tuple[Tensors, Channels | None]:
         return reader(path), channels
     except WeightsError:
         raise
-    except UNREADABLE as error:
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error}") from error
+    # For bytes they cannot understand, the libraries raise nearly everything, from IndexError to their own.
+    except Exception as error:
         reason = str(error).strip().split("\n")[0][:200]
         rule = f"{path} is damaged or not a {path.suffix} file"
         raise WeightsError(f"{rule}: {reason}; download it again") from error

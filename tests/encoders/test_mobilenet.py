@@ -1,0 +1,73 @@
+import pytest
+import torch
+from torch import nn
+
+from mofaface.encoders.mobilenet import MobileNetV2, _normalised
+
+
+def test_the_network_has_the_parameters_of_torchvision():
+    """3,504,872 with the classifier (1280 → 1000), as torchvision documents mobilenet_v2."""
+    backbone = MobileNetV2(readout="average")
+    assert sum(parameter.numel() for parameter in backbone.parameters()) + 1281 * 1000 == 3_504_872
+
+
+def test_names_are_those_of_torchvision():
+    shapes = MobileNetV2().pretrained_shapes()
+    assert shapes["features.0.0.weight"] == (32, 3, 3, 3)
+    assert shapes["features.1.conv.1.weight"] == (16, 32, 1, 1)
+    assert shapes["features.2.conv.1.0.weight"] == (96, 1, 3, 3)
+    assert shapes["features.17.conv.3.running_var"] == (320,)
+    assert shapes["features.18.0.weight"] == (1280, 320, 1, 1)
+    assert not any(name.startswith("readout") for name in shapes)
+
+
+@pytest.mark.parametrize(("size", "cells"), [(112, 4), (128, 4), (160, 5), (240, 8)])
+def test_the_grid_readout_has_96_features_per_cell_after_the_averages(size: int, cells: int):
+    backbone = MobileNetV2(input_size=size).eval()
+    with torch.inference_mode():
+        features = backbone(torch.rand(1, 3, 240, 240))
+    assert features.shape == (1, 1280 + 96 * cells**2) == (1, backbone.out_features)
+
+
+def test_the_grid_readout_knows_where_things_are_and_the_average_does_not():
+    """Swapping cells of the last map leaves the averages as they are."""
+    backbone = MobileNetV2(input_size=128).eval()
+    last_map = torch.rand(1, 1280, 4, 4)
+    with torch.inference_mode():
+        features, mirrored = backbone.read_out(last_map), backbone.read_out(last_map.flip(-1))
+    torch.testing.assert_close(features[:, -1280:], mirrored[:, -1280:])
+    assert (features[:, :-1280] - mirrored[:, :-1280]).abs().max() > 0.01
+
+
+def test_frozen_statistics_stay_while_training_and_others_move():
+    for freeze in (True, False):
+        backbone = MobileNetV2(input_size=64, freeze_norm=freeze).train()
+        before = backbone.features[0][1].running_mean.clone()
+        backbone(torch.rand(2, 3, 240, 240))
+        assert torch.equal(before, backbone.features[0][1].running_mean) == freeze
+
+
+def test_fixed_statistics_folded_into_the_weights_change_neither_features_nor_gradients():
+    torch.manual_seed(0)
+    convolution, norm = (
+        nn.Conv2d(4, 6, 3, 2, 1, groups=2, bias=False).double(),
+        nn.BatchNorm2d(6).double().eval(),
+    )
+    for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        nn.init.uniform_(value, 0.5, 2.0)
+    x = torch.randn(2, 4, 7, 7, dtype=torch.float64, requires_grad=True)
+    inputs = (x, convolution.weight, norm.weight, norm.bias)
+    plain, folded = norm(convolution(x)), _normalised(convolution, norm, x)
+    torch.testing.assert_close(folded, plain)
+    outside = torch.randn_like(plain)
+    gradients = [torch.autograd.grad(y, inputs, outside) for y in (plain, folded)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_frozen_blocks_learn_nothing_and_the_others_all_do():
+    backbone = MobileNetV2(input_size=64, frozen_blocks=4).train()
+    before = backbone.features[3].conv[1][1].running_mean.clone()
+    backbone(torch.rand(2, 3, 240, 240)).square().sum().backward()
+    assert torch.equal(before, backbone.features[3].conv[1][1].running_mean)
+    assert all(parameter.grad is None for parameter in backbone.features[:4].parameters())
+    assert all(parameter.grad is not None for parameter in backbone.features[4:].parameters())
