@@ -6,13 +6,14 @@ there. That is what makes image formation analytic and differentiable.
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mofaface.camera import Camera, extrinsics, project
 from mofaface.code import Code
 from mofaface.face_model import FaceModel
-from mofaface.harmonics import harmonics
+from mofaface.harmonics import quadratic_form
 from mofaface.mesh import vertex_normals
 from mofaface.rotation import rotation_matrix
 
@@ -71,10 +72,16 @@ class Decoder(nn.Module):
 def illuminate(
     n: Float[Tensor, "batch points 3"], gamma: Float[Tensor, "batch 9 3"]
 ) -> Float[Tensor, "batch points 3"]:
-    """Σ_b γ_b H_b(n) with the ambient offset: the radiosity of a white surface, RGB (equation 4)."""
+    """Σ_b γ_b H_b(n) with the ambient offset: the radiosity of a white surface, RGB (equation 4).
+
+    Three bands of harmonics are one quadratic form n·(Q n + l) + m for each channel, which moves a third of the memory
+    of evaluating nine functions.
+    """
     offset = gamma.new_zeros(9, 1)
     offset[0] = AMBIENT
-    return harmonics(n) @ (gamma + offset)
+    Q, l, m = quadratic_form(gamma + offset)
+    gradient = torch.baddbmm(l.flatten(-2)[:, None], n, Q.mT.flatten(1, 2).mT)
+    return (gradient.unflatten(-1, (3, 3)) * n[:, :, None]).sum(-1) + m[:, None]
 
 
 def front_facing(

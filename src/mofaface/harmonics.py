@@ -34,3 +34,16 @@ def harmonics(n: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 9"]:
         0.5 * _2 * (x * x - y * y),
     )
     return torch.stack(bands, -1)
+
+
+def quadratic_form(
+    gamma: Float[Tensor, "*batch 9 channels"],
+) -> tuple[
+    Float[Tensor, "*batch channels 3 3"], Float[Tensor, "*batch channels 3"], Float[Tensor, "*batch channels"]
+]:
+    """Q, l and m with Σ_b γ_b H_b(n) = n·(Q n + l) + m for each channel (Ramamoorthi and Hanrahan 2001, equation 12)."""
+    h00, h1m, h10, h11, h2mm, h2m, h20, h21, h22 = gamma.unbind(-2)
+    xy, yz, xz, zz = 0.5 * _2 * h2mm, 0.5 * _2 * h2m, 0.5 * _2 * h21, 3 * _20 * h20
+    xx = 0.5 * _2 * h22
+    rows = (torch.stack((xx, xy, xz), -1), torch.stack((xy, -xx, yz), -1), torch.stack((xz, yz, zz), -1))
+    return torch.stack(rows, -2), _1 * torch.stack((h11, h1m, h10), -1), h00 - _20 * h20

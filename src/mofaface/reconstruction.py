@@ -58,7 +58,9 @@ class Reconstruction:
     model: dict[str, str]
     """Name, version and digest of the face model."""
     weights: str
-    """Name of the weights."""
+    """Name of the weights; "fit" for an optimised code."""
+    note: str = ""
+    """How an optimisation ended; empty for a network's answer."""
 
     @property
     def mesh(self) -> Mesh:
@@ -85,6 +87,7 @@ class Reconstruction:
             "landmarks_68": self.landmarks_68.tolist(),
             "quality": self.quality,
             "photometric_error": self.photometric_error,
+            "note": self.note,
         }
 
     def save(

@@ -92,7 +92,8 @@ def _process_photo(
     except (OSError, MemoryError, ValueError, RuntimeError) as error:
         # Whatever went wrong with this photo, the next one may be fine.
         return entry("failed", f"{type(error).__name__}: {error}")
-    return entry("ok", photo.note, faces=names, quality=[round(face.quality, 4) for face in faces])
+    notes = [note for note in (photo.note, *(face.note for face in faces)) if note]
+    return entry("ok", "; ".join(notes), faces=names, quality=[round(face.quality, 4) for face in faces])
 
 
 def _further(name: str, number: int, reserved: frozenset[str]) -> str:
