@@ -10,7 +10,7 @@ LAYERS = (
     ("rotation", "camera", "mesh", "harmonics", "sampling", "rasterizer", "rasterizer_plain", "similarity"),
     ("code", "photo", "crop", "face_model", "landmarks", "face_models", "face_models.container"),
     ("encoders", "decoder", "detection", "facemesh", "kernels"),
-    ("autoencoder", "losses", "metrics", "weights"),
+    ("autoencoder", "jacobian", "losses", "metrics", "weights"),
     ("corpus", "synthetic", "baselines", "training", "train", "fit", "evaluate", "reconstruct",
      "reconstruction", "report", "export", "pictures", "face_models.open_model", "face_models.importers"),
     ("cli", "studio", "", "__main__"),

@@ -31,8 +31,8 @@ def test_normals_of_a_sphere_point_along_its_radius():
 
 
 def test_face_normals_are_twice_the_area_long():
-    x = torch.tensor([[[0.0, 0, 0], [2, 0, 0], [0, 3, 0]]])
-    torch.testing.assert_close(face_normals(x, torch.tensor([[0, 1, 2]])), torch.tensor([[[0.0, 0, 6]]]))
+    x = torch.tensor([[0.0, 0, 0], [2, 0, 0], [0, 3, 0]])
+    torch.testing.assert_close(face_normals(x, torch.tensor([[0, 1, 2]])), torch.tensor([[0.0, 0, 6]]))
 
 
 def test_normals_turn_with_the_mesh():

@@ -1,0 +1,285 @@
+"""The code of one photograph by optimisation: the energy of training, without an encoder.
+
+Damped Gauss–Newton (Levenberg and Marquardt). The ℓ2,1 norm of equation 8 becomes squares by weights that are
+one over each vertex's present distance (iteratively reweighted least squares); the front-facing vertices are
+found anew in every step. Stages go from landmarks and a blurred picture on a coarse mesh to the full energy. A
+step counts only when its energy falls, and the best end of all stages is kept.
+"""
+
+import math
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+from mofaface.code import Code
+from mofaface.decoder import Decoder
+from mofaface.jacobian import Linearisation, visible_rows
+from mofaface.losses import LossWeights, landmark, photometric, safe_norm, total
+from mofaface.sampling import sample_bilinear
+
+POSE = ("rotation", "translation")
+GEOMETRY = (*POSE, "alpha", "delta")
+EVERYTHING = tuple(f.name for f in fields(Code))
+# A vertex this near to its colour (RGB distance) gets no more weight: a perfect pixel must not rule the rest.
+_NEAREST = 0.02
+_FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-7, 1e7
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One minimisation: what is free, what counts, and how fine."""
+
+    free: tuple[str, ...] = EVERYTHING
+    """Parts of the code that move."""
+    photo: bool = True
+    """Whether the photograph counts; without it, landmarks and regulariser alone."""
+    blur: float = 0.0
+    """Standard deviation of the picture's blur in pixels."""
+    coarse: bool = True
+    """Whether the model's coarse mesh is used."""
+    iterations: int = 10
+    """Most steps, taken or refused."""
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """The stages of a fit and when they end."""
+
+    landmark_stages: tuple[Stage, ...] = (
+        Stage(POSE, photo=False, iterations=15),
+        Stage(GEOMETRY, photo=False, iterations=10),
+    )
+    """Run first when there are landmarks, with their weight at 1 at least."""
+    stages: tuple[Stage, ...] = (
+        Stage(("gamma",), blur=4.0, iterations=4),
+        Stage((*POSE, "beta", "gamma"), blur=8.0, iterations=12),
+        Stage(blur=4.0, iterations=15),
+        Stage(blur=1.5, iterations=20),
+        Stage(coarse=False, iterations=15),
+    )
+    """Run in any case, on the photograph."""
+    tolerance: float = 2e-4
+    """A stage ends when a step lowers the energy by less than this part of it, twice in a row."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit found. Energies are those of training (equation 7): full mesh, sharp picture."""
+
+    code: Code
+    """The best code, a batch of one."""
+    energy: float
+    energy_start: float
+    iterations: int
+    """Steps tried over all stages."""
+    converged: bool
+    reason: str
+    """Why it stopped, one sentence."""
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Detected places of the model's 46 landmarks in pixels of the crop, with a confidence each."""
+
+    places: Float[Tensor, "1 46 2"]
+    confidence: Float[Tensor, "1 46"]
+
+
+class Problem:
+    """The energy of one photograph on one mesh, its gradient and its Gauss–Newton matrix, of packed codes."""
+
+    def __init__(
+        self,
+        image: Float[Tensor, "1 3 height width"],
+        decoder: Decoder,
+        weights: LossWeights,
+        landmarks: Landmarks | None,
+    ):
+        self.image, self.decoder, self.weights, self.landmarks = image, decoder, weights, landmarks
+        self.layout = decoder.model.layout
+        self._linearisation: Linearisation | None = None
+
+    @torch.no_grad()
+    def energy(self, x: Float[Tensor, "size"]) -> float:
+        """E_loss of a code; infinite where it is no number."""
+        code = self.layout.unpack(x[None])
+        face = self.decoder(code)
+        land = None
+        if self.landmarks is not None:
+            vertices, size = self.decoder.model.landmarks_46, self.decoder.camera.size
+            land = landmark(face, vertices, self.landmarks.places, self.landmarks.confidence, size)
+        E = float(total(photometric(self.image, face), land, code, self.weights))
+        return E if math.isfinite(E) else math.inf
+
+    @torch.no_grad()
+    def system(self, x: Float[Tensor, "size"]) -> tuple[Float[Tensor, "size"], Float[Tensor, "size size"]]:
+        """Gradient g and Gauss–Newton matrix H at a code, float64: E(x + d) ≈ E(x) + g·d + d·H d / 2."""
+        self._linearisation = linear = self._linearisation or Linearisation(self.decoder)
+        code = self.layout.unpack(x[None])
+        face = self.decoder(code)
+        motion = linear.motion(code)
+        g, H = self._prior(x)
+        if self.weights.photo:
+            for rows in visible_rows(face.front).split(_ROWS_AT_ONCE):
+                r = (sample_bilinear(self.image, face.uv_crop[:, rows]) - face.colour[:, rows])[0]
+                weight = self.weights.photo / len(face.front[0]) / safe_norm(r).clamp(min=_NEAREST)
+                _add(g, H, linear.residuals(self.image, code, face, motion, rows), r, weight)
+        if self.landmarks is not None and self.weights.land:
+            rows, size = self.decoder.model.landmarks_46, self.decoder.camera.size
+            r = (face.uv_crop[:, rows] - self.landmarks.places)[0] / size
+            weight = 2 * self.weights.land * self.landmarks.confidence[0]
+            _add(g, H, linear.places(face, motion, rows) / size, r, weight)
+        return g, H
+
+    def _prior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient and matrix of the regularisation and of white light, both quadratic."""
+        w, places = self.weights, self.layout.slices()
+        H = torch.zeros(len(x), len(x), dtype=torch.float64, device=x.device)
+        for name, weight in (("alpha", 1.0), ("beta", w.beta), ("delta", w.delta)):
+            H.diagonal()[places[name]] = 2 * w.reg * weight
+        coloured = torch.eye(3, dtype=H.dtype, device=x.device) - 1 / 3
+        light = torch.eye(9, dtype=H.dtype, device=x.device)
+        H[places["gamma"], places["gamma"]] = 2 * w.light * torch.kron(light, coloured)
+        return H @ x.double(), H
+
+
+def fit(
+    image: Float[Tensor, "1 3 height width"],
+    decoder: Decoder,
+    weights: LossWeights | None = None,
+    landmarks: Float[Tensor, "1 46 2"] | None = None,
+    confidence: Float[Tensor, "1 46"] | None = None,
+    start: Code | None = None,
+    config: FitConfig | None = None,
+) -> Fit:
+    """The code whose face explains one photograph (a crop, RGB in [0, 1]), from a start or the average face.
+
+    Landmarks, in pixels of the crop, first place the head; in the energy they count with `weights.land`.
+    """
+    weights, config = weights or LossWeights(), config or FitConfig()
+    _check(image, decoder)
+    given = None
+    if landmarks is not None:
+        confidence = torch.ones_like(landmarks[..., 0]) if confidence is None else confidence
+        given = Landmarks(landmarks.to(image), confidence.to(image))
+    layout = decoder.model.layout
+    x = layout.pack(start or layout.zero(dtype=image.dtype, device=image.device))[0].to(image)
+    truth = Problem(image, decoder, weights, given)
+    first = truth.energy(x)
+    if image.flatten(2).std(-1).max() < 1e-3:
+        reason = "the picture has one colour everywhere: there is no face to fit"
+        return Fit(layout.unpack(x[None]), first, first, 0, False, reason)
+    descent = _run_stages(truth, x, config)
+    if not descent.energy < first:
+        reason = "no step lowered the energy of the start, which is returned"
+        return Fit(layout.unpack(x[None]), first, first, descent.iterations, False, reason)
+    code = layout.unpack(descent.x[None])
+    return Fit(code, descent.energy, first, descent.iterations, descent.converged, descent.reason)
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where a minimisation came to."""
+
+    x: Float[Tensor, "size"]
+    energy: float
+    iterations: int
+    converged: bool
+    reason: str
+
+
+def _run_stages(truth: Problem, x: Tensor, config: FitConfig) -> Descent:
+    """The stages one after the other; the end with the lowest true energy counts."""
+    model, camera = truth.decoder.model, truth.decoder.camera
+    coarse = Decoder(model.coarse(), camera) if model.arrays.coarse_vertices is not None else truth.decoder
+    best, iterations = Descent(x, truth.energy(x), 0, False, ""), 0
+    for stage in (config.landmark_stages if truth.landmarks is not None else ()) + config.stages:
+        decoder = coarse if stage.coarse else truth.decoder
+        image, weights = blurred(truth.image, stage.blur), _stage_weights(truth, stage)
+        problem = Problem(image, decoder, weights, truth.landmarks)
+        descent = minimise(problem, x, stage, config.tolerance)
+        x, iterations = descent.x, iterations + descent.iterations
+        E = truth.energy(x)
+        if E <= best.energy or best.iterations == 0:
+            best = Descent(x, E, iterations, descent.converged, descent.reason)
+    return Descent(best.x, best.energy, iterations, best.converged, best.reason)
+
+
+def _stage_weights(truth: Problem, stage: Stage) -> LossWeights:
+    if stage.photo:
+        return truth.weights
+    return replace(truth.weights, photo=0.0, land=max(truth.weights.land, 1.0))
+
+
+def minimise(problem: Problem, x: Float[Tensor, "size"], stage: Stage, tolerance: float) -> Descent:
+    """The lowest energy that damped Gauss–Newton steps reach from x in one stage."""
+    slices = problem.layout.slices()
+    free = torch.cat([torch.arange(slices[name].start, slices[name].stop) for name in stage.free]).to(
+        x.device
+    )
+    E, damping, small = problem.energy(x), _FIRST_DAMPING, 0
+    g, H = problem.system(x)
+    for iteration in range(1, stage.iterations + 1):
+        step = _step(g[free], H[free][:, free], damping)
+        trial = x.index_add(0, free, step.to(x))
+        E_trial = problem.energy(trial)
+        if not E_trial < E:
+            damping *= 5
+            if damping > _MOST_DAMPING:
+                return Descent(x, E, iteration, math.isfinite(E), "no step, however short, lowers the energy")
+            continue
+        fall, x, E, damping = (E - E_trial) / E, trial, E_trial, max(damping / 4, _LEAST_DAMPING)
+        small = small + 1 if fall < tolerance else 0
+        if small == 2:
+            reason = f"two steps in a row lowered the energy by less than {tolerance:g} of it"
+            return Descent(x, E, iteration, True, reason)
+        g, H = problem.system(x)
+    return Descent(x, E, stage.iterations, False, f"the last stage's {stage.iterations} steps were used up")
+
+
+def _step(g: Float[Tensor, "free"], H: Float[Tensor, "free free"], damping: float) -> Float[Tensor, "free"]:
+    """The step −(H + damping · diag H)⁻¹ g."""
+    scale = H.diagonal()
+    # What nothing determines (a vertex set without a front, say) stays where it is.
+    floor = 1e-12 * scale.max().clamp(min=1e-30)
+    L, info = torch.linalg.cholesky_ex(H + torch.diag(damping * scale + floor))
+    if info != 0:
+        return torch.zeros_like(g)
+    return -torch.cholesky_solve(g[:, None], L)[:, 0]
+
+
+def _add(
+    g: Tensor, H: Tensor, J: Float[Tensor, "rows k size"], r: Float[Tensor, "rows k"], w: Tensor
+) -> None:
+    """Add the rows' part of Σ w |r|² / 2 to gradient and matrix."""
+    root = w.sqrt()[:, None]
+    A, b = (root[:, :, None] * J).flatten(0, 1), (root * r).flatten()
+    H += (A.mT @ A).double()
+    g += (A.mT @ b).double()
+
+
+def blurred(image: Float[Tensor, "1 3 height width"], sigma: float) -> Float[Tensor, "1 3 height width"]:
+    """The picture under a Gaussian of `sigma` pixels, its border going on outside."""
+    if sigma == 0:
+        return image
+    radius = math.ceil(3 * sigma)
+    offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
+    image = conv2d(pad(image, (radius, radius, 0, 0), mode="replicate"), kernel, groups=3)
+    return conv2d(pad(image, (0, 0, radius, radius), mode="replicate"), kernel.mT, groups=3)
+
+
+def _check(image: Tensor, decoder: Decoder) -> None:
+    size = decoder.camera.size
+    if image.shape[-2:] != (size, size):
+        height, width = image.shape[-2:]
+        raise ValueError(
+            f"a crop for this camera is {size} × {size} pixels, got {width} × {height}; cut it again"
+        )
+    if not image.isfinite().all():
+        raise ValueError("a picture's values are finite, got NaN or infinity; check how it was read")
