@@ -49,7 +49,8 @@ def pixels_apart(a: Code, b: Code) -> float:
 def test_fit_recovers_a_known_code_from_a_rendered_picture():
     truth = a_face()
     start = perturbed(truth)
-    found = fit(photograph(truth), DECODER, start=start)
+    config = FitConfig(stages=(Stage(blur=4.0), Stage(coarse=False, iterations=40)))
+    found = fit(photograph(truth), DECODER, start=start, config=config)
     # The truth's own energy is not zero: vertices on the outline see half of the background.
     assert pixels_apart(start, truth) > 3
     assert found.energy < Problem(photograph(truth), DECODER, LossWeights(), None).energy(

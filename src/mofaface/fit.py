@@ -2,8 +2,8 @@
 
 Damped Gauss–Newton (Levenberg and Marquardt). The ℓ2,1 norm of equation 8 becomes squares by weights that are
 one over each vertex's present distance (iteratively reweighted least squares); the front-facing vertices are
-found anew in every step. Stages go from landmarks and a blurred picture on a coarse mesh to the full energy. A
-step counts only when its energy falls, and the best end of all stages is kept.
+found anew in every step. Stages go from landmarks and a blurred picture on a coarse mesh to the full energy.
+A step counts only when its energy falls, and the best end of all stages is kept.
 """
 
 import math
@@ -59,7 +59,7 @@ class FitConfig:
         Stage((*POSE, "beta", "gamma"), blur=8.0, iterations=12),
         Stage(blur=4.0, iterations=15),
         Stage(blur=1.5, iterations=20),
-        Stage(coarse=False, iterations=15),
+        Stage(coarse=False, iterations=30),
     )
     """Run in any case, on the photograph."""
     tolerance: float = 2e-4
