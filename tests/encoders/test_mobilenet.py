@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from mofaface.encoders.mobilenet import MobileNetV2, _normalised
+from mofaface.encoders.mobilenet import GridReadout, MobileNetV2, _normalised
 
 
 def test_the_network_has_the_parameters_of_torchvision():
@@ -21,22 +21,23 @@ def test_names_are_those_of_torchvision():
     assert not any(name.startswith("readout") for name in shapes)
 
 
-@pytest.mark.parametrize(("size", "cells"), [(112, 4), (128, 4), (160, 5), (240, 8)])
-def test_the_grid_readout_has_96_features_per_cell_after_the_averages(size: int, cells: int):
+@pytest.mark.parametrize(("size", "cells"), [(112, (7, 4)), (128, (8, 4)), (160, (10, 5)), (150, (10, 5))])
+def test_the_grid_readout_has_32_and_96_features_per_cell_before_the_averages(
+    size: int, cells: tuple[int, int]
+):
     backbone = MobileNetV2(input_size=size).eval()
     with torch.inference_mode():
         features = backbone(torch.rand(1, 3, 240, 240))
-    assert features.shape == (1, 1280 + 96 * cells**2) == (1, backbone.out_features)
+    assert features.shape == (1, 32 * cells[0] ** 2 + 96 * cells[1] ** 2 + 1280) == (1, backbone.out_features)
 
 
-def test_the_grid_readout_knows_where_things_are_and_the_average_does_not():
-    """Swapping cells of the last map leaves the averages as they are."""
-    backbone = MobileNetV2(input_size=128).eval()
-    last_map = torch.rand(1, 1280, 4, 4)
+def test_the_grid_readout_knows_where_things_are():
+    readout = GridReadout(64, middle_channels=2, last_channels=3)
+    middle_map, last_map = torch.zeros(2, 96, 4, 4), torch.zeros(2, 1280, 2, 2)
+    middle_map[0, :, 0, 0] = middle_map[1, :, 3, 3] = 1
     with torch.inference_mode():
-        features, mirrored = backbone.read_out(last_map), backbone.read_out(last_map.flip(-1))
-    torch.testing.assert_close(features[:, -1280:], mirrored[:, -1280:])
-    assert (features[:, :-1280] - mirrored[:, :-1280]).abs().max() > 0.01
+        here, there = readout(middle_map, last_map)
+    assert (here - there).abs().max() > 0.01
 
 
 def test_frozen_statistics_stay_while_training_and_others_move():

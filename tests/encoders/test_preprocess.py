@@ -20,7 +20,7 @@ def test_a_torchvision_network_gets_standardised_red_first():
 def test_resize_is_a_pure_scale():
     """A ramp that says where each pixel's centre is still says so afterwards, away from the border.
 
-    The filter is sampled at whole pixels, so places are off by up to a twentieth of a pixel, but not on average.
+    The filter is sampled at whole pixels: a place is off by up to a twentieth of a pixel, but not on average.
     """
     centres = (torch.arange(240) + 0.5).expand(1, 3, 240, 240).contiguous()
     for size in (227, 224, 160, 128):

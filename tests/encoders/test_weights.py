@@ -125,10 +125,21 @@ def test_mobilenet_comes_back_with_its_statistics_and_its_readout_stays(tmp_path
     state = {**pretrained(original), "classifier.1.weight": torch.ones(1000, 1280)}
     (torch.save if ending == ".pth" else save_file)(state, tmp_path / f"mobilenet{ending}")
     loaded = MobileNetV2()
-    readout = loaded.readout.reduce.weight.clone()
+    readout = loaded.readout.last.weight.clone()
     load_pretrained(loaded, tmp_path / f"mobilenet{ending}")
     assert_same_weights(original, loaded)
-    assert torch.equal(readout, loaded.readout.reduce.weight)
+    assert torch.equal(readout, loaded.readout.last.weight)
+
+
+def noise_like_photographs(count: int) -> Tensor:
+    """Random pictures with a photograph's amplitude spectrum, one over frequency, its range and its grey."""
+    generator = torch.Generator().manual_seed(0)
+    white = torch.randn(count, 3, 240, 240, generator=generator)
+    grey = torch.randn(count, 1, 240, 240, generator=generator)
+    frequency = torch.fft.fftfreq(240).square()
+    amplitude = (frequency[:, None] + frequency).sqrt().clamp(min=1 / 240).reciprocal()
+    pictures = torch.fft.ifft2(torch.fft.fft2(white + 2 * grey) * amplitude).real
+    return (0.45 + 0.25 * pictures / pictures.std()).clamp(0, 1)
 
 
 @pytest.mark.skipif(

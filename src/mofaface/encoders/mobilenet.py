@@ -1,11 +1,11 @@
 """MobileNetV2 (Sandler et al. 2018) with torchvision's names, read out with its spatial layout kept.
 
 Averaging over the picture, as the classifier does, throws away where things are. Pose, shape and landmarks
-need exactly that, so the default readout keeps the last feature map: 1280 channels are reduced to a few
-per cell, the grid is flattened, and the averages are appended.
+need exactly that, so the default readout takes two maps whose cells it keeps apart: one from the middle of the
+network, where places are sharpest, and the last one, which has seen most. Each is reduced to a few channels per
+cell and flattened; the averages follow. docs/encoders.md has the measurement.
 """
 
-from collections import OrderedDict
 from typing import ClassVar, Literal
 
 import torch
@@ -29,8 +29,9 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-STRIDE = 32
-LAST_CHANNELS = 1280
+# The first 14 blocks end in 96 channels at a sixteenth of the size, all 19 in 1280 at a thirty-second.
+MIDDLE, MIDDLE_CHANNELS, MIDDLE_STRIDE = 14, 96, 16
+LAST_CHANNELS, LAST_STRIDE = 1280, 32
 
 
 def _normalised(
@@ -85,8 +86,25 @@ def _features() -> nn.Sequential:
     return nn.Sequential(*layers, ConvNorm(before, LAST_CHANNELS, 1))
 
 
+class GridReadout(nn.Module):
+    """Two maps → their cells' features in a row; each map is reduced to a few channels first."""
+
+    def __init__(self, input_size: int, middle_channels: int, last_channels: int):
+        super().__init__()
+        self.middle = nn.Conv2d(MIDDLE_CHANNELS, middle_channels, 1)
+        self.last = nn.Conv2d(LAST_CHANNELS, last_channels, 1)
+        # Every stride of two rounds the size up.
+        middle_cells, last_cells = -(-input_size // MIDDLE_STRIDE), -(-input_size // LAST_STRIDE)
+        self.out_features = middle_channels * middle_cells**2 + last_channels * last_cells**2
+
+    def forward(
+        self, middle_map: Float[Tensor, "batch 96 _ _"], last_map: Float[Tensor, "batch 1280 _ _"]
+    ) -> Float[Tensor, "batch features"]:
+        return torch.cat([self.middle(middle_map).flatten(1), self.last(last_map).flatten(1)], dim=1)
+
+
 class MobileNetV2(Backbone):
-    """Crops → `readout_channels` features per cell of the last map and, after them, the 1280 averages."""
+    """Crops → what the readout keeps of each cell and, after it, the 1280 averages of the last map."""
 
     name: ClassVar[str] = "mobilenet"
 
@@ -94,33 +112,27 @@ class MobileNetV2(Backbone):
         self,
         input_size: int = 160,
         readout: Readout = "grid",
-        readout_channels: int = 96,
+        readout_channels: tuple[int, int] = (32, 96),
         freeze_norm: bool = False,
         frozen_blocks: int = 0,
     ):
-        """`freeze_norm` fixes the batch statistics; the first `frozen_blocks` (of 19) learn nothing at all."""
+        """`freeze_norm` fixes the batch statistics; the first `frozen_blocks` of 19 learn nothing at all."""
         super().__init__(InputFormat(input_size, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB))
         self.features = _features()
         self.freeze_norm = freeze_norm
         self.frozen_blocks = frozen_blocks
         self.features[:frozen_blocks].requires_grad_(False)
-        self.out_features = LAST_CHANNELS
-        if readout == "grid":
-            cells = -(-input_size // STRIDE)
-            reduce = nn.Conv2d(LAST_CHANNELS, readout_channels, 1)
-            self.readout = nn.Sequential(OrderedDict(reduce=reduce, flatten=nn.Flatten()))
-            self.out_features += readout_channels * cells**2
+        self.readout = GridReadout(input_size, *readout_channels) if readout == "grid" else None
+        self.out_features = LAST_CHANNELS + (self.readout.out_features if self.readout else 0)
 
     def forward(self, images: Float[Tensor, "batch 3 _ _"]) -> Float[Tensor, "batch features"]:
         prepared = self.preprocess(images).contiguous(memory_format=torch.channels_last)
-        return self.read_out(self.features(prepared))
-
-    def read_out(self, last_map: Float[Tensor, "batch 1280 _ _"]) -> Float[Tensor, "batch features"]:
-        """The features in the last map: what each cell has, if the readout is a grid, and the averages."""
+        middle_map = self.features[:MIDDLE](prepared)
+        last_map = self.features[MIDDLE:](middle_map)
         averages = last_map.mean(dim=(2, 3))
-        if not hasattr(self, "readout"):
-            return averages
-        return torch.cat([self.readout(last_map), averages], dim=1)
+        return (
+            averages if self.readout is None else torch.cat([self.readout(middle_map, last_map), averages], 1)
+        )
 
     def train(self, mode: bool = True) -> "MobileNetV2":
         super().train(mode)
