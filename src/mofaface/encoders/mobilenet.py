@@ -1,9 +1,9 @@
 """MobileNetV2 (Sandler et al. 2018) with torchvision's names, read out with its spatial layout kept.
 
 Averaging over the picture, as the classifier does, throws away where things are. Pose, shape and landmarks
-need exactly that, so the default readout takes two maps whose cells it keeps apart: one from the middle of the
-network, where places are sharpest, and the last one, which has seen most. Each is reduced to a few channels per
-cell and flattened; the averages follow. docs/encoders.md has the measurement.
+need exactly that, so the default readout takes two maps whose cells it keeps apart: one from the middle of
+the network, where places are sharpest, and the last one, which has seen most. Each is reduced to a few
+channels per cell and flattened; the averages follow. docs/encoders.md has the measurement.
 """
 
 from typing import ClassVar, Literal
