@@ -1,7 +1,7 @@
 """Meshes as files that other programs open: GLB (glTF 2.0), OBJ and PLY, format version 1.
 
-All three keep the axes of model space, which are those of glTF: right-handed, +x to the subject's left, +y up,
-+z out of the face; triangles counter-clockwise seen from outside; smooth normals.
+All three keep the axes of model space, which are those of glTF: right-handed, +x to the subject's left,
++y up, +z out of the face; triangles counter-clockwise seen from outside; smooth normals.
 
 | file | unit | vertex colour | texture coordinates |
 |---|---|---|---|
@@ -98,7 +98,7 @@ def _bytes(values: np.ndarray) -> np.ndarray:
 
 
 def _glb(mesh: Mesh, unlit: bool) -> bytes:
-    # 8 bit would band in the shadows, where linear values lie close together. With alpha, rows start at 4 bytes.
+    # 8 bit would band in the shadows, where linear values lie close together. Alpha keeps rows aligned to 4.
     linear = linear_from_srgb(np.clip(mesh.colours.astype(np.float64), 0.0, 1.0))
     rgba = np.concatenate([linear, np.ones((len(linear), 1))], axis=1)
     index_type = "<u2" if len(mesh.vertices) < 65535 else "<u4"
@@ -147,7 +147,7 @@ def _pack(arrays: dict[str, np.ndarray]) -> tuple[list[dict[str, Any]], list[dic
         target = _INDICES if name == "indices" else _VERTICES
         views.append({"buffer": 0, "byteOffset": len(body), "byteLength": array.nbytes, "target": target})
         kind = "SCALAR" if array.ndim == 1 else f"VEC{array.shape[1]}"
-        accessor = {"bufferView": len(views) - 1, "componentType": _COMPONENT[array.dtype]}
+        accessor: dict[str, Any] = {"bufferView": len(views) - 1, "componentType": _COMPONENT[array.dtype]}
         accessor |= {"count": len(array), "type": kind}
         if name == "POSITION":
             accessor |= {"min": array.min(0).tolist(), "max": array.max(0).tolist()}
