@@ -1,0 +1,113 @@
+"""Building a corpus: list, split, and then shard by shard: read, detect, crop, judge, write."""
+
+import contextlib
+import errno
+import multiprocessing
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import Any
+
+import cv2
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mofaface.corpus.adapters import pairs_of
+from mofaface.corpus.config import CorpusConfig, CorpusError
+from mofaface.corpus.index import claim_folder, finish_index, is_finished, read_summary, write_part
+from mofaface.corpus.sample import Sample, Task, make_sample
+from mofaface.corpus.shards import write_shard
+from mofaface.corpus.sources import source_name
+from mofaface.corpus.split import split_of, unit_hash
+
+Mapper = Callable[[Callable[[Task], Sample], list[Task]], Iterator[Sample]]
+
+
+def build_corpus(config: CorpusConfig) -> dict[str, Any]:
+    """The summary (corpus.json) of the corpus that now lies in `config.out`; finished shards of an earlier,
+    interrupted run are kept."""
+    tasks = list_tasks(config)
+    if not claim_folder(config):
+        return read_summary(config.out)
+    shards = plan_shards(tasks, config.shard_size)
+    try:
+        _write_all(config, shards)
+        return finish_index(config, list(shards))
+    except BrokenProcessPool:
+        raise CorpusError(
+            "A worker process died (out of memory?); run the same command again with fewer workers: "
+            "finished shards are kept."
+        ) from None
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise CorpusError(
+            f"The disk of {config.out} is full; free some space and run the same command again: "
+            "finished shards are kept."
+        ) from error
+
+
+def list_tasks(config: CorpusConfig) -> list[Task]:
+    """Every photo with its key, person and split, in an order that mixes the sources."""
+    tasks = []
+    used: Counter[str] = Counter()
+    for path in config.images:
+        for item, person in pairs_of(path, config.adapter, config.frame_step):
+            key = re.sub(r"[^\w-]+", "_", f"{source_name(path)}-{item.name.rsplit('.', 1)[0]}")
+            used[key] += 1
+            key = key if used[key] == 1 else f"{key}-{used[key]}"
+            split = split_of(person, config.validation_fraction, config.seed)
+            tasks.append(Task(key, source_name(path), person, split, item))
+    tasks.sort(key=lambda task: (unit_hash(task.key, config.seed), task.key))
+    return tasks[: config.limit]
+
+
+def plan_shards(tasks: list[Task], shard_size: int) -> dict[str, list[Task]]:
+    """Shard name → its photos; a function of the list alone, so an interrupted build can go on."""
+    shards = {}
+    for split in ("train", "validation"):
+        members = [task for task in tasks if task.split == split]
+        for number, first in enumerate(range(0, len(members), shard_size)):
+            shards[f"{split}-{number:06d}"] = members[first : first + shard_size]
+    return shards
+
+
+def _write_all(config: CorpusConfig, shards: dict[str, list[Task]]) -> None:
+    make = partial(make_sample, detector=config.detector, pruning=config.pruning)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress, _mapper(config.workers) as mapped:
+        bar = progress.add_task("photos", total=sum(map(len, shards.values())))
+        for name, tasks in shards.items():
+            if is_finished(config.out, name):
+                progress.advance(bar, len(tasks))
+                continue
+            samples = []
+            for sample in mapped(make, tasks):
+                samples.append(sample)
+                progress.advance(bar)
+            write_part(config.out, name, tasks, samples)
+            good = [sample for sample in samples if sample.jpeg]
+            write_shard(config.out / f"{name}.tar", good)
+            progress.console.print(f"{name}: {len(good)} crops of {len(tasks)} photos")
+
+
+@contextlib.contextmanager
+def _mapper(workers: int) -> Iterator[Mapper]:
+    """A map over photos in this process, or in several."""
+    if workers == 1:
+        yield map
+        return
+    # "spawn" is the one way to start processes that works on every system and beside threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+        try:
+            yield partial(pool.map, chunksize=8)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)  # the processes are the parallelism

@@ -1,0 +1,58 @@
+"""A corpus in memory: encoded crops and the arrays a training loop needs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+
+from mofaface.corpus.config import CorpusError
+from mofaface.corpus.index import read_summary
+from mofaface.corpus.shards import read_shard
+from mofaface.corpus.split import SplitName
+
+
+@dataclass(frozen=True)
+class CorpusSplit:
+    """The crops of one split: JPEG bytes, landmarks (crop pixels), confidences, and where each came from."""
+
+    jpegs: tuple[bytes, ...]
+    landmarks: Float32[np.ndarray, "photos 68 2"]
+    confidence: Float32[np.ndarray, "photos 68"]
+    yaw: Float[np.ndarray, "photos"]
+    keys: tuple[str, ...]
+    sources: tuple[str, ...]
+    persons: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.jpegs)
+
+    def image(self, i: int) -> UInt8[np.ndarray, "240 240 3"]:
+        """The pixels of one crop, RGB."""
+        picture = cv2.imdecode(np.frombuffer(self.jpegs[i], np.uint8), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise CorpusError(f"The crop {self.keys[i]} is damaged; build the corpus again.")
+        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def load_corpus(corpus: Path, split: SplitName) -> CorpusSplit:
+    """One split of a corpus, all of it (about 20 kB a crop)."""
+    corpus = Path(corpus)
+    shards = [name for name in read_summary(corpus)["shards"] if name.startswith(f"{split}-")]
+    samples = [sample for name in shards for sample in read_shard(corpus / name)]
+    if not samples:
+        raise CorpusError(
+            f"{corpus} holds no {split} crops; build it from more photos"
+            + (" or a larger validation_fraction." if split == "validation" else ".")
+        )
+    metas = [meta for _, meta in samples]
+    return CorpusSplit(
+        jpegs=tuple(jpeg for jpeg, _ in samples),
+        landmarks=np.array([meta["landmarks_68"] for meta in metas], np.float32),
+        confidence=np.array([meta["confidence_68"] for meta in metas], np.float32),
+        yaw=np.array([meta["yaw"] for meta in metas], np.float32),
+        keys=tuple(meta["key"] for meta in metas),
+        sources=tuple(meta["source"] for meta in metas),
+        persons=tuple(meta["person"] for meta in metas),
+    )

@@ -1,0 +1,61 @@
+"""Tar shards in the layout of WebDataset (key.jpg, key.json), written whole or not at all."""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mofaface.corpus.config import CorpusError
+from mofaface.corpus.sample import Sample
+
+
+def write_shard(path: Path, samples: Iterable[Sample]) -> None:
+    """A shard under its final name once it is complete."""
+    temporary = path.with_suffix(".tar.part")
+    try:
+        with tarfile.open(temporary, "w") as archive:
+            for sample in samples:
+                _add(archive, f"{sample.key}.jpg", sample.jpeg)
+                _add(archive, f"{sample.key}.json", sample.json())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)  # no date, no owner: equal samples give equal shards
+    member.size = len(data)
+    archive.addfile(member, io.BytesIO(data))
+
+
+def read_shard(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """JPEG and metadata of each sample."""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            jpeg: dict[str, bytes] = {}
+            for member in archive:
+                key, _, suffix = member.name.partition(".")
+                file = archive.extractfile(member)
+                data = file.read() if file else b""
+                if suffix == "jpg":
+                    jpeg[key] = data
+                elif suffix == "json":
+                    yield jpeg.pop(key), json.loads(data)
+    except (tarfile.TarError, OSError, KeyError, AttributeError, ValueError) as error:
+        raise CorpusError(
+            f"{path} is not a whole shard ({type(error).__name__}: {error}); delete it and corpus.json "
+            "and build the corpus again: it goes on where shards are missing."
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file, whole or not at all."""
+    temporary = path.with_name(path.name + ".part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
