@@ -59,7 +59,7 @@ def _read_shape(message: memoryview) -> list[int]:
     for number, value in _fields(message):
         if number == 1 and isinstance(value, int):
             sizes.append(value)
-        elif number == 1:
+        elif number == 1 and not isinstance(value, int):
             at = 0
             while at < len(value):
                 size, at = _read_varint(value, at)
