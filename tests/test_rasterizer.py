@@ -1,7 +1,9 @@
 """The rasteriser against linear systems solved by NumPy, exact counting, and its plain twin."""
 
+import inspect
 import time
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -157,6 +159,14 @@ def test_an_empty_mesh_gives_an_empty_picture_of_any_size(height: int, width: in
 def test_triangles_that_name_no_vertex_are_refused() -> None:
     with pytest.raises(ValueError, match="counts from 1"):
         rasterize(np.zeros((3, 2)), np.ones(3), np.array([[1, 2, 3]]), 4, 4)
+
+
+@pytest.mark.parametrize(("depths", "colours"), [(2, 3), (3, 2)])
+def test_arrays_of_different_lengths_are_refused(depths: int, colours: int) -> None:
+    # The compiled kernels would read beyond the end; users run without the type checks of these tests.
+    unchecked = inspect.unwrap(render)
+    with pytest.raises((ValueError, jaxtyping.TypeCheckError)):
+        unchecked(np.zeros((3, 2)), np.ones(depths), TOP_LEFT_CORNER, np.ones((colours, 3)), 4, 4)
 
 
 def test_alpha_is_the_covered_part_of_a_pixel() -> None:

@@ -24,11 +24,11 @@ from mofaface.rasterizer import covered_box, render
 Picture = UInt8[np.ndarray, "_ _ 3"]
 
 BACKGROUND = 1.0
-CLAY = np.array([0.74, 0.74, 0.74])
+CLAY = np.array([0.86, 0.86, 0.86])
 # From the upper left, weak from the right, and a little from everywhere; camera axes, y down.
-CLAY_LIGHTS = ((0.65, (-0.45, -0.55, -0.70)), (0.22, (0.85, 0.05, -0.52)))
-CLAY_AMBIENT = 0.16
-MOST_SAMPLES = 2**23
+CLAY_LIGHTS = ((0.75, (-0.55, -0.65, -0.52)), (0.15, (0.90, 0.10, -0.42)))
+CLAY_AMBIENT = 0.06
+MOST_SAMPLES = 2**21
 LABEL_HEIGHT = 26
 
 
@@ -80,9 +80,10 @@ def clay_colours(n_camera: Float[np.ndarray, "vertices 3"]) -> Float[np.ndarray,
 def light_sphere(
     shading_of_normals: Callable[[Float[np.ndarray, "points 3"]], Float[np.ndarray, "points 3"]],
     size: int,
+    reflectance: float = 0.7,
     supersample: int = 3,
 ) -> Float32[np.ndarray, "size size 4"]:
-    """A white ball under a light, seen from the front, RGB and alpha in [0, 1].
+    """A grey ball under a light, seen from the front, RGB and alpha in [0, 1]: white soon is too bright.
 
     `shading_of_normals` gives the RGB radiosity of a white surface with unit normals in camera space (x
     right, y down, z forward, so that −z faces us).
@@ -94,7 +95,7 @@ def light_sphere(
     normals = np.stack([x, y, -np.sqrt(np.clip(1.0 - x * x - y * y, 0.0, None))], -1)[inside]
     samples = np.zeros((fine, fine, 4))
     samples[inside] = np.concatenate(
-        [np.clip(shading_of_normals(normals), 0.0, 1.0), np.ones((len(normals), 1))], 1
+        [np.clip(reflectance * shading_of_normals(normals), 0.0, 1.0), np.ones((len(normals), 1))], 1
     )
     summed = samples.reshape(size, supersample, size, supersample, 4).sum((1, 3))
     count = summed[..., 3:]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import no_type_check
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int32, Integer
+from jaxtyping import Float, Float32, Float64, Int32, Int64, Integer
 from numba import njit
 
 # Vertices snap to 1/SNAP px: the edge functions of triangles below 4096 px are then exact in float64.
@@ -42,12 +42,12 @@ def rasterize(
     cull_back: bool = True,
 ) -> Fragments:
     """The nearest triangle, barycentric coordinates and depth (unit of `depth`, mm) at each pixel centre."""
-    points, inverse_depth, corners = _prepare(uv, depth, triangles)
+    mesh = _prepare(uv, depth, triangles)
     index = np.full((height, width), -1, dtype=np.int32)
     pixel_depth = np.zeros((height, width), dtype=np.float32)  # holds 1 / depth until the last step
     barycentric = np.zeros((height, width, 3), dtype=np.float32)
-    _fill_nearest(points, inverse_depth, corners, cull_back, index, pixel_depth)
-    _fill_fragments(points, inverse_depth, corners, index, barycentric, pixel_depth)
+    _fill_nearest(mesh, cull_back, index, pixel_depth)
+    _fill_fragments(mesh, index, barycentric, pixel_depth)
     return Fragments(index, barycentric, pixel_depth)
 
 
@@ -67,19 +67,23 @@ def render(
     """
     if supersample < 1:
         raise ValueError(f"supersample is samples along a pixel's side, at least 1; got {supersample}")
+    if len(colours) != len(uv):
+        raise ValueError(f"each of the {len(uv)} vertices has a colour; got {len(colours)} colours")
     picture = np.zeros((height, width, 4), dtype=np.float32)
     x0, y0, x1, y1 = covered_box(uv, depth, height, width)
     if x1 <= x0:
         return picture
-    colours, triangles = np.ascontiguousarray(colours, np.float32), np.ascontiguousarray(triangles, np.int64)
+    colours = np.ascontiguousarray(colours, np.float32)
     rows = max(1, SAMPLES_AT_ONCE // (supersample**2 * (x1 - x0)))
     for top in range(y0, y1, rows):
         bottom = min(top + rows, y1)
-        samples_uv = (uv.astype(np.float64) - (x0, top)) * supersample
-        size = ((bottom - top) * supersample, (x1 - x0) * supersample)
-        band = rasterize(samples_uv, depth, triangles, *size, cull_back)
-        window = picture[top:bottom, x0:x1]
-        _average_colours(band.triangle_index, band.barycentric, triangles, colours, window)
+        mesh = _prepare((uv.astype(np.float64) - (x0, top)) * supersample, depth, triangles)
+        index = np.full(((bottom - top) * supersample, (x1 - x0) * supersample), -1, dtype=np.int32)
+        _fill_nearest(mesh, cull_back, index, np.zeros(index.shape, np.float32))
+        _add_colours(mesh, index, colours, supersample, picture[top:bottom, x0:x1])
+    colour, count = np.split(picture[y0:y1, x0:x1], [3], axis=-1)
+    colour /= np.maximum(count, 1.0)
+    count /= supersample**2
     return picture
 
 
@@ -87,25 +91,16 @@ def covered_box(
     uv: Float[np.ndarray, "vertices 2"], depth: Float[np.ndarray, " vertices"], height: int, width: int
 ) -> tuple[int, int, int, int]:
     """The pixels (x0, y0, x1, y1; ends excluded) that the vertices can touch; four zeros: none."""
-    usable = uv[_is_usable(uv, depth)].astype(np.float64)
-    if len(usable) == 0:
-        return 0, 0, 0, 0
-    low = np.clip(np.floor(usable.min(0)), 0, (width, height)).astype(int)
-    high = np.clip(np.ceil(usable.max(0)), 0, (width, height)).astype(int)
-    if (high <= low).any():
-        return 0, 0, 0, 0
-    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+    near = (np.abs(uv) <= FARTHEST_PIXEL).all(1) & (depth > NEAREST_DEPTH) & (depth < np.inf)
+    usable = uv[near].astype(np.float64) if near.any() else np.zeros((1, 2))
+    low = np.clip(np.floor(usable.min(0)), 0, (width, height)).astype(int).tolist()
+    high = np.clip(np.ceil(usable.max(0)), 0, (width, height)).astype(int).tolist()
+    return (*low, *high) if low[0] < high[0] and low[1] < high[1] else (0, 0, 0, 0)
 
 
-def _is_usable(uv: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    inside = (np.abs(uv) <= FARTHEST_PIXEL).all(1)  # False for NaN, too
-    return inside & np.isfinite(depth) & (depth > NEAREST_DEPTH)
-
-
-def _prepare(
-    uv: np.ndarray, depth: np.ndarray, triangles: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Snapped points, 1 / depth (0 marks an unusable vertex), int64 corners: one set of types to compile."""
+def _prepare(uv: np.ndarray, depth: np.ndarray, triangles: np.ndarray) -> "ScreenMesh":
+    if len(depth) != len(uv):
+        raise ValueError(f"each of the {len(uv)} vertices has a depth; got {len(depth)} depths")
     if triangles.size and (triangles.min() < 0 or triangles.max() >= len(uv)):
         raise ValueError(
             f"triangles index the vertices 0 to {len(uv) - 1}; got {triangles.min()} to {triangles.max()}: "
@@ -126,16 +121,18 @@ def _compiled(function: Callable) -> Callable:
 
 
 # The kernels below skip the runtime type check: numba compiles the bare function.
+Points = Float64[np.ndarray, "vertices 2"]
+Scalars = Float64[np.ndarray, " vertices"]
+ScreenMesh = tuple[Points, Scalars, Int64[np.ndarray, "triangles 3"]]  # 1 / depth is 0 for unusable vertices
+Index = Int32[np.ndarray, "height width"]
+Values = Float32[np.ndarray, "height width"]
+Edge = tuple[float, float, float, float, bool]
+Line = tuple[float, float, float, float]
 
 
 @_compiled
 @no_type_check
-def _snap(
-    uv: Float64[np.ndarray, "vertices 2"],
-    depth: Float64[np.ndarray, " vertices"],
-    points: Float64[np.ndarray, "vertices 2"],
-    inverse_depth: Float64[np.ndarray, " vertices"],
-) -> None:
+def _snap(uv: Points, depth: Scalars, points: Points, inverse_depth: Scalars) -> None:
     for i in range(len(uv)):
         # Written so that NaN fails, too.
         near = abs(uv[i, 0]) <= FARTHEST_PIXEL and abs(uv[i, 1]) <= FARTHEST_PIXEL
@@ -147,9 +144,7 @@ def _snap(
 
 @_compiled
 @no_type_check
-def _edge(
-    points: Float64[np.ndarray, "vertices 2"], a: int, b: int
-) -> tuple[float, float, float, float, bool]:
+def _edge(points: Points, a: int, b: int) -> Edge:
     """The line through a and b as (x, y, dx, dy), and whether pixels on it belong to its positive side.
 
     It starts at the same end whichever way the edge runs, so two neighbours compute exactly opposite values.
@@ -174,14 +169,8 @@ def _pixel_range(a: float, b: float, c: float, size: int) -> tuple[int, int]:
 
 @_compiled
 @no_type_check
-def _fill_nearest(
-    points: Float64[np.ndarray, "vertices 2"],
-    inverse_depth: Float64[np.ndarray, " vertices"],
-    triangles: Integer[np.ndarray, "triangles 3"],
-    cull_back: bool,
-    index: Int32[np.ndarray, "height width"],
-    nearest: Float32[np.ndarray, "height width"],
-) -> None:
+def _fill_nearest(mesh: ScreenMesh, cull_back: bool, index: Index, nearest: Values) -> None:
+    points, inverse_depth, triangles = mesh
     height, width = index.shape
     for t in range(triangles.shape[0]):
         i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -206,10 +195,10 @@ def _fill_nearest(
 @no_type_check
 def _fill_triangle(
     triangle: tuple[int, float, float, float],
-    edges: tuple[tuple[float, float, float, float, bool], ...],
+    edges: tuple[Edge, Edge, Edge],
     box: tuple[int, int, int, int],
-    index: Int32[np.ndarray, "height width"],
-    nearest: Float32[np.ndarray, "height width"],
+    index: Index,
+    nearest: Values,
 ) -> None:
     t, a_weight, b_weight, c_weight = triangle
     (ax, ay, adx, ady, a_owns), (bx, by, bdx, bdy, b_owns), (cx, cy, cdx, cdy, c_owns) = edges
@@ -231,70 +220,79 @@ def _fill_triangle(
 
 @_compiled
 @no_type_check
+def _weights(mesh: ScreenMesh, t: int) -> tuple[Line, Line, Line]:
+    """Per corner (x, y, dx, dy): its weight at p, up to a common scale, is dx (p_y - y) - dy (p_x - x)."""
+    points, inverse_depth, triangles = mesh
+    i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+    ax, ay, adx, ady, _ = _edge(points, j, k)
+    bx, by, bdx, bdy, _ = _edge(points, k, i)
+    cx, cy, cdx, cdy, _ = _edge(points, i, j)
+    a, b, c = inverse_depth[i], inverse_depth[j], inverse_depth[k]
+    return (ax, ay, adx * a, ady * a), (bx, by, bdx * b, bdy * b), (cx, cy, cdx * c, cdy * c)
+
+
+@_compiled
+@no_type_check
+def _barycentric(weights: tuple[Line, Line, Line], x: float, y: float) -> tuple[float, float, float, float]:
+    """The three coordinates, and the reciprocal of the weights' sum."""
+    (ax, ay, adx, ady), (bx, by, bdx, bdy), (cx, cy, cdx, cdy) = weights
+    a = adx * (y - ay) - ady * (x - ax)
+    b = bdx * (y - by) - bdy * (x - bx)
+    c = cdx * (y - cy) - cdy * (x - cx)
+    scale = 1.0 / (a + b + c)
+    return a * scale, b * scale, c * scale, scale
+
+
+@_compiled
+@no_type_check
 def _fill_fragments(
-    points: Float64[np.ndarray, "vertices 2"],
-    inverse_depth: Float64[np.ndarray, " vertices"],
-    triangles: Integer[np.ndarray, "triangles 3"],
-    index: Int32[np.ndarray, "height width"],
-    barycentric: Float32[np.ndarray, "height width 3"],
-    depth: Float32[np.ndarray, "height width"],
+    mesh: ScreenMesh, index: Index, barycentric: Float32[np.ndarray, "height width 3"], depth: Values
 ) -> None:
     # A pass of its own: surfaces which end up hidden cost nothing; neighbours mostly share their triangle.
-    height, width = index.shape
+    points, _, triangles = mesh
     last = -1
-    for y in range(height):
-        for x in range(width):
+    for y in range(index.shape[0]):
+        for x in range(index.shape[1]):
             t = index[y, x]
             if t < 0:
                 depth[y, x] = np.inf
                 continue
             if t != last:
                 last = t
-                i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-                ax, ay, adx, ady, _ = _edge(points, j, k)
-                bx, by, bdx, bdy, _ = _edge(points, k, i)
-                cx, cy, cdx, cdy, _ = _edge(points, i, j)
-                a_weight, b_weight, c_weight = inverse_depth[i], inverse_depth[j], inverse_depth[k]
-            a = adx * (y + 0.5 - ay) - ady * (x + 0.5 - ax)
-            b = bdx * (y + 0.5 - by) - bdy * (x + 0.5 - bx)
-            c = cdx * (y + 0.5 - cy) - cdy * (x + 0.5 - cx)
-            area = a + b + c
-            a, b, c = a * a_weight, b * b_weight, c * c_weight
-            scale = 1.0 / (a + b + c)
-            barycentric[y, x, 0] = a * scale
-            barycentric[y, x, 1] = b * scale
-            barycentric[y, x, 2] = c * scale
+                weights = _weights(mesh, t)
+                k = triangles[t, 2]
+                ex, ey, dx, dy, _ = _edge(points, triangles[t, 0], triangles[t, 1])
+                area = dx * (points[k, 1] - ey) - dy * (points[k, 0] - ex)
+            a, b, c, scale = _barycentric(weights, x + 0.5, y + 0.5)
+            barycentric[y, x, 0] = a
+            barycentric[y, x, 1] = b
+            barycentric[y, x, 2] = c
             depth[y, x] = area * scale
 
 
 @_compiled
 @no_type_check
-def _average_colours(
-    index: Int32[np.ndarray, "sample_rows sample_columns"],
-    barycentric: Float32[np.ndarray, "sample_rows sample_columns 3"],
-    triangles: Integer[np.ndarray, "triangles 3"],
+def _add_colours(
+    mesh: ScreenMesh,
+    index: Index,
     colours: Float32[np.ndarray, "vertices 3"],
+    side: int,
     picture: Float32[np.ndarray, "height width 4"],
 ) -> None:
-    height, width = picture.shape[:2]
-    side = index.shape[0] // height
-    for y in range(height):
-        for x in range(width):
-            covered = 0
-            red = green = blue = 0.0
-            for sy in range(y * side, (y + 1) * side):
-                for sx in range(x * side, (x + 1) * side):
-                    if index[sy, sx] < 0:
-                        continue
-                    covered += 1
-                    for corner in range(3):
-                        vertex = triangles[index[sy, sx], corner]
-                        weight = barycentric[sy, sx, corner]
-                        red += weight * colours[vertex, 0]
-                        green += weight * colours[vertex, 1]
-                        blue += weight * colours[vertex, 2]
-            if covered > 0:
-                picture[y, x, 0] = red / covered
-                picture[y, x, 1] = green / covered
-                picture[y, x, 2] = blue / covered
-                picture[y, x, 3] = covered / (side * side)
+    """Adds to each pixel the colours of its samples, side² at most, and to its fourth channel the number."""
+    triangles = mesh[2]
+    last = -1
+    for y in range(index.shape[0]):
+        for x in range(index.shape[1]):
+            t = index[y, x]
+            if t < 0:
+                continue
+            if t != last:
+                last = t
+                weights = _weights(mesh, t)
+                i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+            a, b, c, _ = _barycentric(weights, x + 0.5, y + 0.5)
+            pixel = picture[y // side, x // side]
+            for channel in range(3):
+                pixel[channel] += a * colours[i, channel] + b * colours[j, channel] + c * colours[k, channel]
+            pixel[3] += 1.0
