@@ -1,11 +1,17 @@
 """Shared fixtures: little synthetic face models, and one thread so that tests run side by side."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from little_face import LITTLE, little_model, random_code, smooth_image
+from little_corpus import TINY, write_corpus
+from little_face import LITTLE, little_arrays, little_model, random_code, smooth_image
 
 from mofaface.code import Code, CodeLayout
 from mofaface.decoder import Decoder
+from mofaface.encoders import build_encoder
+from mofaface.face_models.container import read_face_model, write_face_model
+from mofaface.weights import write_weights
 
 torch.set_num_threads(1)
 
@@ -32,3 +38,28 @@ def code() -> Code:
 def image() -> torch.Tensor:
     """A smooth picture, (1, 3, 240, 240)."""
     return smooth_image()
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory) -> Path:
+    """A container file of a little face model with a coarse mesh."""
+    path = tmp_path_factory.mktemp("model") / "little.safetensors"
+    write_face_model(path, little_arrays(side=17))
+    return path
+
+
+@pytest.fixture(scope="session")
+def corpus_path(tmp_path_factory) -> Path:
+    """A corpus folder of twenty rendered faces, and four held out."""
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def weights_path(tmp_path_factory, model_path) -> Path:
+    """Weights of an untrained little encoder for the model of `model_path`."""
+    model = read_face_model(model_path)
+    torch.manual_seed(0)
+    encoder = build_encoder(TINY, model.layout)
+    path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
+    write_weights(path, encoder.state_dict(), TINY, Decoder(model), {"iteration": 0})
+    return path

@@ -12,7 +12,8 @@ LAYERS = (
     ("encoders", "decoder", "detection", "facemesh", "kernels"),
     ("autoencoder", "jacobian", "losses", "metrics", "weights"),
     ("corpus", "synthetic", "baselines", "training", "train", "fit", "evaluate", "reconstruct",
-     "reconstruction", "report", "export", "pictures", "face_models.open_model", "face_models.importers"),
+     "reconstruction", "report", "fit_photo", "sample", "export", "pictures", "face_models.open_model",
+     "face_models.importers"),
     ("cli", "studio", "", "__main__"),
 )  # fmt: skip
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}

@@ -1,5 +1,6 @@
 """The command line: `mofaface <command>`. Each command is a frozen dataclass; its fields are its options."""
 
+import contextlib
 import json
 import logging
 import sys
@@ -12,6 +13,7 @@ import tyro
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import track
+from rich.text import Text
 
 from mofaface.corpus import CorpusConfig, build_corpus, describe_corpus
 from mofaface.detection import DetectorName
@@ -143,7 +145,10 @@ class Evaluate:
                 console=console,
             )
         )
-        good = np.stack([e for e in found.values() if e is not None])
+        measured = [errors for errors in found.values() if errors is not None]
+        if not measured:
+            raise ValueError(f"of the {len(truth)} photos in {self.points}, {len(found)} are in {self.images}, none with a face")
+        good = np.stack(measured)
         lengths = np.linalg.norm(good, axis=2)
         result = evaluate.figure(lengths.mean(1))
         print(f"five points over eye distance: {result}; no face in {len(found) - len(good)} photos")
@@ -308,18 +313,24 @@ def parse_outputs(text: str) -> tuple[Output, ...]:
     return outputs  # type: ignore[return-value]
 
 
+def say(colour: str, kind: str, text: str) -> None:
+    """One line on the error stream; the text is shown as it is, whatever brackets a path has."""
+    line = Text.assemble((kind, colour), f": {text}")
+    console.print(line, soft_wrap=True, highlight=False)
+
+
 def run_batch(photos: Sequence[str], process: Process, out: Path, outputs: tuple[Output, ...]) -> int:
     """Process photos with progress and one line for each that gave no face; returns the exit code."""
     if not photos:
         raise ValueError("give at least one photo")
     entries: list[Entry] = []
     try:
-        stream = process_photos(photos, process, out, outputs)
-        for entry in track(stream, "photos", total=len(photos), console=console, disable=not console.is_terminal):
-            entries.append(entry)
-            if entry.status != "ok":
-                console.print(f"[yellow]{entry.status}[/]: ", end="")
-                console.print(f"{entry.photo}: {entry.reason}", markup=False, highlight=False)
+        # Closing the stream writes the report, also when the interrupt comes between two photos.
+        with contextlib.closing(process_photos(photos, process, out, outputs)) as stream:
+            for entry in track(stream, "photos", len(photos), console=console, disable=not console.is_terminal):
+                entries.append(entry)
+                if entry.status != "ok":
+                    say("yellow", entry.status, f"{entry.photo}: {entry.reason}")
     except KeyboardInterrupt:
         done = sum(entry.status == "ok" for entry in entries)
         console.print(f"interrupted after {len(entries)} of {len(photos)} photos; {done} are complete in {out}")
@@ -350,10 +361,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(NOTHING_DONE if error.code else 0)
     try:
         code = command.run()
+    except SystemExit as error:  # `train` reads its options when it runs
+        code = NOTHING_DONE if error.code else 0
     except KeyboardInterrupt:
         console.print("interrupted; what was finished is kept")
         code = INTERRUPTED
     except (ContainerError, WeightsError, PhotoError, ValueError, OSError, RuntimeError) as error:
-        console.print(f"[red]error[/]: {error}", markup=True, highlight=False)
+        say("red", "error", str(error))
         code = NOTHING_DONE
     sys.exit(code)

@@ -72,9 +72,12 @@ def read_points(path: Path) -> dict[str, Float[np.ndarray, "5 2"]]:
     """Manual points by file name from a CSV with a column `file` and ten coordinates; raises ValueError if it has others."""
     with open(path, newline="") as file:
         rows = list(csv.reader(file))
-    if not rows or rows[0][0] != "file" or len(rows[0]) != 11:
+    if not rows or rows[0][:1] != ["file"] or len(rows[0]) != 11:
         raise ValueError(f"{path} must have the columns file and x, y of five points; it has {rows[0] if rows else 'none'}")
-    return {row[0]: np.array(row[1:], np.float64).reshape(5, 2) for row in rows[1:]}
+    try:
+        return {row[0]: np.array(row[1:], np.float64).reshape(5, 2) for row in rows[1:] if row}
+    except ValueError as error:
+        raise ValueError(f"{path} must give ten numbers after each file name ({error}); correct that line") from None
 
 
 def errors_on_points(

@@ -66,6 +66,7 @@ def describe(
     face: Face,
     errors: Float[Tensor, "batch"],
     weights: str,
+    notes: Sequence[str] = (),
 ) -> list[Reconstruction]:
     """Decoded codes of crops of one photo in terms of the photo, whatever predicted them."""
     model = decoder.model
@@ -85,13 +86,14 @@ def describe(
                 uv=model.arrays.uv,
                 camera_crop=cameras[i],
                 camera_photo=cameras[i].moved(s.scale, s.angle, (s.tx, s.ty), (width, height)),
-                landmarks_68=s.apply(face.uv_crop[i, model.landmarks_68].double().cpu().numpy()),
+                landmarks_68=s.apply(face.uv_crop[i, model.landmarks_68].cpu().double().numpy()),
                 photometric_error=float(errors[i]),
                 quality=max(0.0, 1 - float(errors[i]) / HOPELESS_ERROR),
                 crop=crop,
                 photo=photo,
                 model=model_identity(model),
                 weights=weights,
+                note=notes[i] if notes else "",
             )
         )
     return results
@@ -99,8 +101,9 @@ def describe(
 
 def crop_cameras(camera: Camera, code: Code) -> list[PosedCamera]:
     """The cameras of the crops of a batch of codes."""
-    R, t = extrinsics(rotation_matrix(code.rotation.double()), code.translation.double(), camera)
-    return [PosedCamera(camera.K(), r, p, (camera.size, camera.size)) for r, p in zip(R.cpu(), t.cpu(), strict=True)]
+    # On the CPU first: Apple's GPUs have no float64.
+    R, t = extrinsics(rotation_matrix(code.rotation.cpu().double()), code.translation.cpu().double(), camera)
+    return [PosedCamera(camera.K(), r, p, (camera.size, camera.size)) for r, p in zip(R, t, strict=True)]
 
 
 def load(

@@ -112,7 +112,7 @@ class Reconstruction:
             case "overlay":
                 save_picture(folder / "overlay.png", self.overlay())
             case "json":
-                (folder / "code.json").write_text(json.dumps(self.to_json(), indent=1))
+                (folder / "code.json").write_text(json.dumps(self.to_json(), indent=1, allow_nan=False))
             case _:
                 write_mesh(folder / f"face.{output}", self.mesh)
 

@@ -1,5 +1,6 @@
 """Reconstructing many photos: one folder per face, one report, and no photo that stops the others."""
 
+import errno
 import json
 import os
 import time
@@ -13,6 +14,7 @@ from mofaface.reconstruction import Output, Reconstruction
 
 FORMAT = "mofaface-report"
 FORMAT_VERSION = "1"
+REPORT = "report.json"
 Process = Callable[[Photo], list[Reconstruction]]
 
 
@@ -41,7 +43,7 @@ class Entry:
 def folder_names(photos: Sequence[str]) -> list[str]:
     """A folder name per photo: its stem, made unique with the ending and a number where photos share one."""
     names: list[str] = []
-    taken: set[str] = set()
+    taken = {REPORT}  # the report lies beside the folders
     for photo in photos:
         path = Path(photo)
         stem = path.stem or "photo"
@@ -59,7 +61,7 @@ def process_photos(
 
     The report is written at the end, also when the caller stops early or is interrupted.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     entries: list[Entry] = []
     try:
         names = folder_names(photos)
@@ -68,7 +70,7 @@ def process_photos(
             entries.append(entry)
             yield entry
     finally:
-        write_report(out / "report.json", entries)
+        write_report(out / REPORT, entries)
 
 
 def _process_photo(
@@ -89,11 +91,25 @@ def _process_photo(
         return entry("unreadable", str(error))
     except NoFaceError as error:
         return entry("no face", str(error))
-    except (OSError, MemoryError, ValueError, RuntimeError) as error:
-        # Whatever went wrong with this photo, the next one may be fine.
-        return entry("failed", f"{type(error).__name__}: {error}")
+    except Exception as error:  # whatever went wrong with this photo, the next one may be fine
+        return entry("failed", _cause(error, out))
     notes = [note for note in (photo.note, *(face.note for face in faces)) if note]
     return entry("ok", "; ".join(notes), faces=names, quality=[round(face.quality, 4) for face in faces])
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder for results; raises ValueError where its name belongs to a file."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"results go into a folder, and {out} is, or lies under, a file; give another --out") from None
+
+
+def _cause(error: Exception, out: Path) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"the disk of {out} is full; free some space and run again"
+    first_line = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first_line[:300]}"
 
 
 def _further(name: str, number: int, reserved: frozenset[str]) -> str:

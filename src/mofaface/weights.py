@@ -1,14 +1,16 @@
-"""Trained weights: one safetensors file that says which network it is, for which face model, and how it came about.
+"""Trained weights: one safetensors file that says which network it is, for which face model, and how it came.
 
-Format "mofaface-weights", version 1: tensors are the encoder's state (floating-point ones in float16 when shipped), the
-metadata holds `encoder` (its configuration), `face_model` (name, version, digest), `camera` and `training` as JSON.
+Format "mofaface-weights", version 1: tensors are the encoder's state (floating-point ones in float16 when
+shipped), the metadata holds `encoder` (its configuration), `face_model` (name, version, digest), `camera` and
+`training` as JSON.
 """
 
 import json
 import os
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,13 +20,14 @@ from torch import Tensor
 from mofaface.autoencoder import Autoencoder
 from mofaface.camera import Camera
 from mofaface.decoder import Decoder
-from mofaface.encoders import CodeGains, Encoder, EncoderConfig, WeightsError, build_encoder
+from mofaface.encoders import CodeGains, EncoderConfig, WeightsError, build_encoder
 from mofaface.face_model import FaceModel
 
 FORMAT = "mofaface-weights"
 FORMAT_VERSION = "1"
 ASSETS = Path(__file__).parent / "assets"
 DEFAULT_WEIGHTS = "fast"
+T = TypeVar("T")
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
@@ -34,17 +37,19 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, An
         save_file(
             {name: t.detach().cpu().contiguous() for name, t in tensors.items()},
             temporary,
-            {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()},
+            {name: v if isinstance(v, str) else json.dumps(v) for name, v in metadata.items()},
         )
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        raise OSError(f"{path} could not be written ({error}); free some space and run again") from error
+        raise OSError(
+            f"{path} could not be written ({error}); check its folder and the space there"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def read_tensors(path: Path, wanted: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file of the format `wanted`; raises WeightsError when it is something else."""
+    """Tensors and metadata of a file of the format `wanted`; raises WeightsError for anything else."""
     if not path.is_file():
         raise WeightsError(f"there is no file {path}")
     try:
@@ -56,7 +61,8 @@ def read_tensors(path: Path, wanted: str) -> tuple[dict[str, Tensor], dict[str, 
     if metadata.get("format") != wanted:
         raise WeightsError(f"{path} holds '{metadata.get('format', 'something else')}', expected '{wanted}'")
     if metadata.get("format_version") != FORMAT_VERSION:
-        raise WeightsError(f"{path} has version {metadata.get('format_version')}, this mofaface reads {FORMAT_VERSION}")
+        version = metadata.get("format_version")
+        raise WeightsError(f"{path} has version {version}, this mofaface reads {FORMAT_VERSION}")
     return tensors, metadata
 
 
@@ -74,7 +80,7 @@ def write_weights(
     dtype: torch.dtype = torch.float16,
 ) -> None:
     """Write an encoder's state as a weights file."""
-    tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in encoder_state.items()}
+    tensors = {name: _stored(t, dtype) for name, t in encoder_state.items()}
     metadata = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -86,40 +92,72 @@ def write_weights(
     write_tensors(path, tensors, metadata)
 
 
+def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor as it is written: one with values too large for float16 keeps its own type."""
+    if not tensor.is_floating_point():
+        return tensor
+    small = tensor.to(dtype)
+    return small if torch.isfinite(small).all() or not torch.isfinite(tensor).all() else tensor
+
+
 def find_weights(name_or_path: str | Path) -> Path:
     """The file of a shipped name such as "fast", or the path itself."""
     shipped = ASSETS / f"{name_or_path}.safetensors"
     if Path(name_or_path).suffix or not shipped.is_file():
         path = Path(name_or_path)
         if not path.is_file():
-            names = ", ".join(p.stem for p in sorted(ASSETS.glob("*.safetensors")) if not p.stem.startswith("open_face"))
-            raise WeightsError(f"weights are one of the shipped names ({names}) or a file; '{name_or_path}' is neither")
+            shipped_files = [
+                p for p in sorted(ASSETS.glob("*.safetensors")) if not p.stem.startswith("open_face")
+            ]
+            names = ", ".join(p.stem for p in shipped_files)
+            raise WeightsError(
+                f"weights are one of the shipped names ({names}) or a file; '{name_or_path}' is neither"
+            )
         return path
     return shipped
 
 
 def read_autoencoder(path: Path, model: FaceModel) -> Autoencoder:
-    """The trained autoencoder of a weights file, ready to use; `model` must be the one it was trained with."""
+    """The trained autoencoder of a weights file, ready to use; `model` is the one it was trained with."""
     tensors, metadata = read_tensors(path, FORMAT)
-    trained = json.loads(metadata["face_model"])
-    if trained["digest"] != model.digest:
-        raise WeightsError(
-            f"{path} was trained for face model '{trained['name']}' version {trained['version']} (digest "
-            f"{trained['digest'][:8]}), got '{model.name}' version {model.version} ({model.digest[:8]}); "
-            "give the model it was trained with, or train new weights"
-        )
-    encoder = _empty_encoder(json.loads(metadata["encoder"]), model)
+    _check_model(path, _part(path, metadata, "face_model", lambda plain: _Identity(**plain)), model)
+    config = _part(path, metadata, "encoder", _encoder_config)
+    camera = _part(path, metadata, "camera", lambda plain: Camera(**plain))
     try:
+        encoder = build_encoder(config, model.layout)
         encoder.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
-    except RuntimeError as error:
-        raise WeightsError(f"{path} does not fit the encoder that it names: {str(error)[:300]}") from error
-    camera = Camera(**json.loads(metadata["camera"]))
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = str(error)[:300]
+        raise WeightsError(f"{path} does not fit the encoder that it names: {reason}") from error
     return Autoencoder(encoder, Decoder(model, camera)).eval().requires_grad_(False)
 
 
-def _empty_encoder(plain: dict[str, Any], model: FaceModel) -> Encoder:
+@dataclass(frozen=True)
+class _Identity:
+    name: str
+    version: str
+    digest: str
+
+
+def _check_model(path: Path, trained: _Identity, model: FaceModel) -> None:
+    if trained.digest != model.digest:
+        raise WeightsError(
+            f"{path} was trained for face model '{trained.name}' version {trained.version} (digest "
+            f"{trained.digest[:8]}), got '{model.name}' version {model.version} ({model.digest[:8]}); "
+            "give the model it was trained with, or train new weights"
+        )
+
+
+def _encoder_config(plain: dict[str, Any]) -> EncoderConfig:
+    return EncoderConfig(**{**plain, "gains": CodeGains(**plain["gains"])})
+
+
+def _part(path: Path, metadata: dict[str, str], name: str, read: Callable[[dict[str, Any]], T]) -> T:
+    """One part of the metadata; raises WeightsError where it is missing or not what this version writes."""
     try:
-        config = EncoderConfig(**{**plain, "gains": CodeGains(**plain["gains"])})
-    except (TypeError, KeyError) as error:
-        raise WeightsError(f"the weights name an encoder that this mofaface does not know: {error}") from error
-    return build_encoder(config, model.layout)
+        return read(json.loads(metadata[name]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise WeightsError(
+            f"{path} does not say which {name} it needs in a way that this mofaface knows ({error}); "
+            "copy it again, or update mofaface"
+        ) from error
