@@ -149,8 +149,8 @@ def _edge(points: Points, a: int, b: int) -> Edge:
 
     It starts at the same end whichever way the edge runs, so two neighbours compute exactly opposite values.
     """
-    ax, ay = points[a]
-    bx, by = points[b]
+    ax, ay = points[a, 0], points[a, 1]
+    bx, by = points[b, 0], points[b, 1]
     dx, dy = bx - ax, by - ay
     is_top_or_left = dy < 0.0 or (dy == 0.0 and dx > 0.0)
     if ax < bx or (ax == bx and ay < by):
@@ -220,10 +220,8 @@ def _fill_triangle(
 
 @_compiled
 @no_type_check
-def _weights(mesh: ScreenMesh, t: int) -> tuple[Line, Line, Line]:
+def _weights(points: Points, inverse_depth: Scalars, i: int, j: int, k: int) -> tuple[Line, Line, Line]:
     """Per corner (x, y, dx, dy): its weight at p, up to a common scale, is dx (p_y - y) - dy (p_x - x)."""
-    points, inverse_depth, triangles = mesh
-    i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
     ax, ay, adx, ady, _ = _edge(points, j, k)
     bx, by, bdx, bdy, _ = _edge(points, k, i)
     cx, cy, cdx, cdy, _ = _edge(points, i, j)
@@ -233,23 +231,11 @@ def _weights(mesh: ScreenMesh, t: int) -> tuple[Line, Line, Line]:
 
 @_compiled
 @no_type_check
-def _barycentric(weights: tuple[Line, Line, Line], x: float, y: float) -> tuple[float, float, float, float]:
-    """The three coordinates, and the reciprocal of the weights' sum."""
-    (ax, ay, adx, ady), (bx, by, bdx, bdy), (cx, cy, cdx, cdy) = weights
-    a = adx * (y - ay) - ady * (x - ax)
-    b = bdx * (y - by) - bdy * (x - bx)
-    c = cdx * (y - cy) - cdy * (x - cx)
-    scale = 1.0 / (a + b + c)
-    return a * scale, b * scale, c * scale, scale
-
-
-@_compiled
-@no_type_check
 def _fill_fragments(
     mesh: ScreenMesh, index: Index, barycentric: Float32[np.ndarray, "height width 3"], depth: Values
 ) -> None:
     # A pass of its own: surfaces which end up hidden cost nothing; neighbours mostly share their triangle.
-    points, _, triangles = mesh
+    points, inverse_depth, triangles = mesh
     last = -1
     for y in range(index.shape[0]):
         for x in range(index.shape[1]):
@@ -259,14 +245,18 @@ def _fill_fragments(
                 continue
             if t != last:
                 last = t
-                weights = _weights(mesh, t)
-                k = triangles[t, 2]
-                ex, ey, dx, dy, _ = _edge(points, triangles[t, 0], triangles[t, 1])
+                i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+                lines = _weights(points, inverse_depth, i, j, k)
+                (ax, ay, adx, ady), (bx, by, bdx, bdy), (cx, cy, cdx, cdy) = lines
+                ex, ey, dx, dy, _ = _edge(points, i, j)
                 area = dx * (points[k, 1] - ey) - dy * (points[k, 0] - ex)
-            a, b, c, scale = _barycentric(weights, x + 0.5, y + 0.5)
-            barycentric[y, x, 0] = a
-            barycentric[y, x, 1] = b
-            barycentric[y, x, 2] = c
+            a = adx * (y + 0.5 - ay) - ady * (x + 0.5 - ax)
+            b = bdx * (y + 0.5 - by) - bdy * (x + 0.5 - bx)
+            c = cdx * (y + 0.5 - cy) - cdy * (x + 0.5 - cx)
+            scale = 1.0 / (a + b + c)
+            barycentric[y, x, 0] = a * scale
+            barycentric[y, x, 1] = b * scale
+            barycentric[y, x, 2] = c * scale
             depth[y, x] = area * scale
 
 
@@ -280,7 +270,7 @@ def _add_colours(
     picture: Float32[np.ndarray, "height width 4"],
 ) -> None:
     """Adds to each pixel the colours of its samples, side² at most, and to its fourth channel the number."""
-    triangles = mesh[2]
+    points, inverse_depth, triangles = mesh
     last = -1
     for y in range(index.shape[0]):
         for x in range(index.shape[1]):
@@ -289,10 +279,15 @@ def _add_colours(
                 continue
             if t != last:
                 last = t
-                weights = _weights(mesh, t)
                 i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-            a, b, c, _ = _barycentric(weights, x + 0.5, y + 0.5)
-            pixel = picture[y // side, x // side]
+                lines = _weights(points, inverse_depth, i, j, k)
+                (ax, ay, adx, ady), (bx, by, bdx, bdy), (cx, cy, cdx, cdy) = lines
+            a = adx * (y + 0.5 - ay) - ady * (x + 0.5 - ax)
+            b = bdx * (y + 0.5 - by) - bdy * (x + 0.5 - bx)
+            c = cdx * (y + 0.5 - cy) - cdy * (x + 0.5 - cx)
+            scale = 1.0 / (a + b + c)
+            row, column = y // side, x // side
             for channel in range(3):
-                pixel[channel] += a * colours[i, channel] + b * colours[j, channel] + c * colours[k, channel]
-            pixel[3] += 1.0
+                mixed = a * colours[i, channel] + b * colours[j, channel] + c * colours[k, channel]
+                picture[row, column, channel] += mixed * scale
+            picture[row, column, 3] += 1.0
