@@ -71,7 +71,7 @@ def _looks(pixels: Pixels):
     yield _resized(pixels, scale), scale, 0
 
 
-def _resized(pixels: Pixels, scale: float) -> Pixels:
+def _resized(pixels: Pixels, scale: float) -> UInt8[np.ndarray, "new_height new_width 3"]:
     if scale == 1.0:
         return pixels
     size = tuple(max(1, round(side * scale)) for side in (pixels.shape[1], pixels.shape[0]))

@@ -92,10 +92,10 @@ def towards_camera(points: Float[np.ndarray, "478 3"]) -> Float[np.ndarray, "478
     inwards *= np.linalg.norm(across) / (np.linalg.norm(inwards) + 1e-6)
     if inwards @ (points[4] - points[[RIGHT_CHEEK, LEFT_CHEEK]].mean(0)) > 0:
         inwards = -inwards
-    centre = points[[RIGHT_CHEEK, LEFT_CHEEK]].mean(0) + 0.25 * inwards
+    centre = points[[RIGHT_CHEEK, LEFT_CHEEK]].mean(0) + 0.1 * inwards
     outwards = points - centre
     outwards /= np.linalg.norm(outwards, axis=1, keepdims=True) + 1e-6
-    return np.clip((-outwards[:, 2] + 0.1) / 0.4, 0.0, 1.0)
+    return np.clip(-outwards[:, 2] / 0.4, 0.0, 1.0)
 
 
 def square_of_box(box: Box) -> Similarity:

@@ -5,7 +5,6 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -67,7 +66,7 @@ def _opened_file(name: str) -> io.BufferedReader:
     return file
 
 
-def _open(file: IO[bytes]) -> Image.Image:
+def _open(file: io.BufferedReader | io.BytesIO) -> Image.Image:
     head = file.read(32)
     file.seek(0)
     if not head:
