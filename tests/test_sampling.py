@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import torch
 from little_face import smooth_image
@@ -49,3 +51,13 @@ def test_places_infinitely_far_away_get_a_finite_colour():
 def test_inside_is_the_closed_square():
     uv = torch.tensor([[0.0, 0.0], [240.0, 240.0], [240.1, 5.0], [-0.1, 5.0]])
     assert inside(uv, 240).tolist() == [True, True, False, False]
+
+
+def test_place_that_is_no_number_has_no_colour_and_harms_nothing():
+    image = torch.rand(1, 3, 240, 240, requires_grad=True)
+    uv = torch.tensor([[[20.0, 30.0], [math.nan, 5.0], [math.inf, 5.0]]]).repeat(1, 2000, 1).requires_grad_()
+    colours = sample_bilinear(image, uv)
+    assert colours[0, 1::3].isnan().all() and colours[0, 0::3].isfinite().all()
+    colours.nansum().backward()
+    assert image.grad.isfinite().all() and uv.grad[0, 0::3].isfinite().all()
+    assert not uv.grad[0, 1::3].any()

@@ -11,13 +11,17 @@ def sample_bilinear(
 ) -> Float[Tensor, "batch points channels"]:
     """Colours of the image at places uv (pixels; (0, 0) is the corner, pixel centres at +0.5).
 
-    Outside the outermost pixel centres the border's colour goes on, and the place has no gradient.
+    Outside the outermost pixel centres the border's colour goes on, and the place has no gradient. A place that is
+    no number gives a colour that is none.
     """
     height, width = image.shape[-2:]
     # grid_sample without align_corners has exactly our convention, scaled to [−1, 1].
     grid = uv / uv.new_tensor((width / 2, height / 2)) - 1
+    # Its gradient at NaN writes outside its memory on the CPU: such places are moved, and get their NaN after.
+    nowhere = grid.isnan().any(-1, keepdim=True)
+    grid = grid.masked_fill(nowhere, 0)
     values = grid_sample(image, grid[:, None], mode="bilinear", padding_mode="border", align_corners=False)
-    return values[:, :, 0].mT
+    return values[:, :, 0].mT.masked_fill(nowhere, float("nan"))
 
 
 def inside(uv: Float[Tensor, "*batch 2"], size: int) -> "torch.Tensor":

@@ -79,13 +79,17 @@ def augment(
         b = shift + h - A @ (h, h)
         # OpenCV counts pixel centres from 0, we from 0.5.
         M = np.column_stack((A, b + A @ (0.5, 0.5) - 0.5))
-        image = cv2.warpAffine(np.ascontiguousarray(image), M, (CROP_SIZE, CROP_SIZE), borderMode=cv2.BORDER_REPLICATE)
+        image = cv2.warpAffine(
+            np.ascontiguousarray(image), M, (CROP_SIZE, CROP_SIZE), borderMode=cv2.BORDER_REPLICATE
+        )
         landmarks = landmarks @ A.T + b
     if how.colour:
-        table = np.clip(np.arange(256)[:, None] * gain, 0, 255).astype(np.uint8)
+        table = np.clip(np.arange(256)[:, None] * gain, 0, 255).round().astype(np.uint8)
         image = cv2.LUT(np.ascontiguousarray(image), table[None])
     if blurred:
-        small = cv2.resize(image, None, fx=resolution, fy=resolution, interpolation=cv2.INTER_AREA)
+        # The size, not a factor: OpenCV cuts the part of a pixel that a factor leaves over, which moves the picture.
+        small_size = (round(CROP_SIZE * resolution),) * 2
+        small = cv2.resize(image, small_size, interpolation=cv2.INTER_AREA)
         image = cv2.resize(small, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
     return np.ascontiguousarray(image), np.asarray(landmarks, np.float32)
 
@@ -96,7 +100,9 @@ def batches(
     """The batches of iterations `first` to `last` − 1; the next ones are prepared while one is used."""
 
     def prepare(iteration: int) -> Batch:
-        return make_batch(corpus, chosen(len(corpus), batch, seed, iteration), augmentation, [seed, iteration])
+        return make_batch(
+            corpus, chosen(len(corpus), batch, seed, iteration), augmentation, [seed, iteration]
+        )
 
     with ThreadPoolExecutor(1) as pool:
         ahead = [pool.submit(prepare, i) for i in range(first, min(first + 2, last))]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import subprocess
 from collections import defaultdict
 from pathlib import Path
@@ -27,31 +28,32 @@ class Monitor:
         (self.folder / "run.json").write_text(json.dumps(description, indent=1))
         (self.folder / "config.json").write_text(json.dumps(to_plain(config), indent=1))
         self._writer = _tensorboard(self.folder)
-        self._sums: dict[str, list[float]] = defaultdict(list)
+        self._kept: dict[str, list[float]] = defaultdict(list)
 
     def add(self, **values: float) -> None:
-        """Keep values of an iteration; the next line holds their means."""
+        """Keep values of an iteration; the next line holds the means of those that are numbers."""
         for name, value in values.items():
-            self._sums[name].append(float(value))
+            self._kept[name] += [float(value)] if math.isfinite(value) else []
 
     def line(self, iteration: int, **values: Any) -> dict[str, Any]:
         """Write a line with these values and the means of what was added since the last one."""
-        means = {name: float(np.mean(v)) for name, v in self._sums.items()}
-        self._sums.clear()
+        means = {name: float(np.mean(v)) if v else None for name, v in self._kept.items()}
+        self._kept.clear()
         entry = {"iteration": iteration, **means, **values}
         with open(self.folder / "log.jsonl", "a") as file:
             file.write(json.dumps(entry) + "\n")
         if self._writer:
             for name, value in entry.items():
-                self._writer.add_scalar(name, value, iteration)
+                if value is not None:
+                    self._writer.add_scalar(name, value, iteration)
         return entry
 
     def forget_after(self, iteration: int) -> None:
         """Drop the lines that a resumed run will write again."""
         path = self.folder / "log.jsonl"
         if path.exists():
-            lines = [line for line in path.read_text().splitlines() if json.loads(line)["iteration"] <= iteration]
-            path.write_text("".join(f"{line}\n" for line in lines))
+            kept = [line for line in path.read_text().splitlines() if _iteration(line) <= iteration]
+            path.write_text("".join(f"{line}\n" for line in kept))
 
     def picture(self, iteration: int, name: str, picture: UInt8[np.ndarray, "height width 3"]) -> None:
         """Save a picture of the state of the network."""
@@ -59,11 +61,26 @@ class Monitor:
         if self._writer:
             self._writer.add_image(name, picture, iteration, dataformats="HWC")
 
+    def close(self) -> None:
+        """End TensorBoard's thread and write what it still holds."""
+        if self._writer:
+            self._writer.close()
+
+
+def _iteration(line: str) -> float:
+    """The iteration of a line of the log; infinity for one that a killed run left half-written."""
+    try:
+        return json.loads(line)["iteration"]
+    except ValueError:
+        return math.inf
+
 
 def _commit() -> str:
     try:
         command = ["git", "describe", "--always", "--dirty"]
-        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        found = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
         return found.stdout.strip() or "unknown"
     except OSError:
         return "unknown"
@@ -73,6 +90,8 @@ def _tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        log.info("TensorBoard is not installed (pip install 'mofaface[train]'); the log is %s/log.jsonl", folder)
+        log.info(
+            "TensorBoard is not installed (pip install 'mofaface[train]'); the log is %s/log.jsonl", folder
+        )
         return None
     return SummaryWriter(str(folder / "tensorboard"))

@@ -1,0 +1,264 @@
+"""The command line: what every command prints, writes and returns."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from face_photos import EXAMPLES, needs_examples
+from PIL import Image
+
+from mofaface import cli
+from mofaface.cli import main, parse, parse_outputs, run_batch
+from mofaface.report import NoFaceError
+
+PHOTO = str(EXAMPLES / "congress_C001072.jpg")
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command line; returns exit code, output and error output."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return caught.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def network(weights_path, model_path):
+    return ("--weights", weights_path, "--model", model_path)
+
+
+@needs_examples
+def test_reconstruct_writes_a_folder_per_face_and_a_report(run, network, tmp_path):
+    code, out, _ = run("reconstruct", PHOTO, "--out", tmp_path / "out", *network)
+    assert code == 0 and "1 of 1 photos reconstructed" in out
+    folder = tmp_path / "out" / "congress_C001072"
+    assert sorted(file.name for file in folder.iterdir()) == ["code.json", "face.glb", "overlay.png"]
+    with Image.open(folder / "overlay.png") as overlay, Image.open(PHOTO) as photo:
+        assert overlay.size == photo.size
+    (entry,) = json.loads((tmp_path / "out" / "report.json").read_text())["photos"]
+    assert entry["status"] == "ok" and entry["faces"] == ["congress_C001072"] and entry["photo"] == PHOTO
+
+
+@needs_examples
+def test_every_face_of_a_photo_gets_a_folder(run, network, tmp_path):
+    picture = cv2.imread(PHOTO)
+    both = np.full((len(picture), 2 * picture.shape[1], 3), 128, np.uint8)
+    both[:, : picture.shape[1]] = picture
+    small = cv2.resize(picture, None, fx=0.7, fy=0.7)
+    both[: len(small), picture.shape[1] : picture.shape[1] + small.shape[1]] = small
+    cv2.imwrite(str(tmp_path / "both.png"), both)
+    code, _, _ = run(
+        "reconstruct", tmp_path / "both.png", "--faces", "all", "--save", "json", "--out", tmp_path, *network
+    )
+    assert code == 0
+    first, second = (json.loads((tmp_path / name / "code.json").read_text()) for name in ("both", "both_2"))
+    width = [np.ptp(np.array(face["landmarks_68"])[:, 0]) for face in (first, second)]
+    assert width[0] > 1.2 * width[1]
+    code, _, _ = run(
+        "reconstruct", tmp_path / "both.png", "--save", "json", "--out", tmp_path / "one", *network
+    )
+    assert code == 0 and sorted(p.name for p in (tmp_path / "one").iterdir()) == ["both", "report.json"]
+
+
+@needs_examples
+def test_exit_code_is_two_for_some_and_one_for_none(run, network, tmp_path):
+    code, _, err = run("reconstruct", PHOTO, "gone.jpg", "--save", "json", "--out", tmp_path / "a", *network)
+    assert code == 2 and "unreadable: gone.jpg: gone.jpg does not exist" in err
+    code, out, _ = run("reconstruct", "gone.jpg", "--out", tmp_path / "b", *network)
+    assert code == 1 and "0 of 1" in out
+    assert (tmp_path / "b" / "report.json").is_file()
+
+
+def test_path_with_brackets_is_shown_as_it_is(run, network, tmp_path):
+    name = tmp_path / "[red]holi[/]day[b].jpg"
+    code, _, err = run("reconstruct", name, "--out", tmp_path / "out", *network)
+    assert code == 1 and str(name) in err and len(err.strip().splitlines()) == 1
+    code, _, err = run("model", "info", name)
+    assert code == 1 and str(name) in err and len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["reconstruct"],
+        ["reconstruct", "a.jpg", "--faces", "some"],
+        ["nonsense"],
+        ["train", "--nonsense", "1"],
+        ["train", "--batch", "many"],
+        [],
+    ],
+)
+def test_command_line_that_cannot_be_understood_is_exit_one(run, arguments):
+    code, _, err = run(*arguments)
+    assert code == 1 and err.strip()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [[], *([name] for name in cli.COMMANDS), ["model", "sample"], ["model", "build"], ["corpus", "build"]],
+)
+def test_every_command_has_help(run, command):
+    code, out, _ = run(*command, "--help")
+    assert code == 0 and "usage: mofaface" in out
+
+
+def test_unknown_output_is_a_sentence(run, network, tmp_path):
+    code, _, err = run("reconstruct", "a.jpg", "--save", "glb,stl", "--out", tmp_path, *network)
+    assert (
+        code == 1 and "--save takes overlay, glb, obj, ply, json, separated by commas; got 'glb,stl'" in err
+    )
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_outputs_are_a_list_with_commas():
+    assert parse_outputs("obj, json") == ("obj", "json")
+    for text in ("", ",", "gltf"):
+        with pytest.raises(ValueError, match="separated by commas"):
+            parse_outputs(text)
+
+
+def test_weights_and_models_that_cannot_be_used_are_sentences(
+    run, network, tmp_path, model_path, weights_path
+):
+    code, _, err = run("reconstruct", "a.jpg", "--weights", "best", "--model", model_path)
+    assert code == 1 and "'best' is neither" in err
+    code, _, err = run("reconstruct", "a.jpg", "--weights", model_path, "--model", model_path)
+    assert code == 1 and "expected 'mofaface-weights'" in err
+    code, _, err = run("reconstruct", "a.jpg", "--weights", weights_path, "--model", tmp_path / "gone")
+    assert code == 1 and "there is none at" in err
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(model_path.read_bytes()[:-9])
+    code, _, err = run("reconstruct", "a.jpg", "--weights", weights_path, "--model", damaged)
+    assert code == 1 and "is not a readable face model" in err
+
+
+def test_model_info_says_what_a_model_holds(run, model_path):
+    code, out, _ = run("model", "info", model_path)
+    assert code == 0 and "little 0, licence CC0-1.0, units mm" in out and "289 vertices, 512 triangles" in out
+
+
+def test_model_sample_writes_a_sheet(run, model_path, tmp_path):
+    code, out, _ = run("model", "sample", model_path, "--n", "2", "--out", tmp_path / "sheet.png")
+    assert code == 0 and (tmp_path / "sheet.png").is_file() and "sheet.png" in out
+
+
+def test_corpus_info_describes_the_corpus(run, corpus_path, tmp_path):
+    code, out, _ = run("corpus", "info", corpus_path)
+    assert code == 0 and "train: 20 crops" in out
+    code, _, err = run("corpus", "info", tmp_path)
+    assert code == 1 and "corpus.json" in err
+
+
+@needs_examples
+def test_corpus_build_reads_photos(run, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").write_bytes((EXAMPLES / "congress_C001072.jpg").read_bytes())
+    (photos / "b.jpg").write_text("no picture")
+    code, _, _ = run("corpus", "build", "--images", photos, "--out", tmp_path / "corpus")
+    assert code == 0
+    code, out, _ = run("corpus", "info", tmp_path / "corpus")
+    assert code == 0 and "1 crops" in out and "left out, unreadable: 1" in out
+
+
+def test_train_then_resume_through_the_command_line(run, corpus_path, model_path, tmp_path, monkeypatch):
+    monkeypatch.setattr("mofaface.training.monitor._tensorboard", lambda folder: None)
+    out = tmp_path / "run"
+    tiny = "--encoder.input-size 32 --batch 2 --threads 1 --log-every 1 --validate-photos 2".split()
+    code, _, err = run(
+        "train", "--corpus", corpus_path, "--model", model_path, "--out", out, "--iterations", 2, *tiny
+    )
+    assert code == 0 and "weights.safetensors" in err.replace("\n", "")
+    code, _, _ = run("train", "--resume", out, "--iterations", 3)
+    assert code == 0
+    seen = [json.loads(line)["iteration"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert sorted(set(seen)) == [0, 1, 2, 3]
+    code, _, err = run("train", "--resume", tmp_path / "nothing")
+    assert code == 1 and "is neither" in err
+
+
+def test_evaluate_prints_the_figures_beside_the_papers(run, corpus_path, network, tmp_path):
+    code, out, _ = run(
+        "evaluate", "--corpus", corpus_path, "--untrained", "--out", tmp_path / "f.json", *network
+    )
+    assert code == 0 and "paper: 5.3 / 4.9 unsupervised" in out and "photometric:" in out
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert figures["landmark_px"]["count"] == 4 and figures["landmark_px"]["mean"] > 0
+
+
+@needs_examples
+def test_evaluate_on_manual_points(run, network, tmp_path):
+    header = "file," + ",".join(f"{axis}{i}" for i in range(5) for axis in "xy")
+    rows = [
+        f"{name}.jpg,100,100,150,100,125,130,105,160,145,160" for name in ("congress_C001072", "elsewhere")
+    ]
+    (tmp_path / "points.csv").write_text("\n".join([header, *rows]) + "\n")
+    found = ("--points", tmp_path / "points.csv", "--images")
+    code, out, _ = run("evaluate", *found, EXAMPLES, *network)
+    assert code == 0 and "(n = 1)" in out and "no face in 0 photos" in out
+    (tmp_path / "empty").mkdir()
+    code, _, err = run("evaluate", *found, tmp_path / "empty", *network)
+    assert code == 1 and "none with a face" in err
+
+
+def test_evaluate_without_data_says_what_it_needs(run, corpus_path, tmp_path):
+    for arguments in (
+        [],
+        ["--points", "p.csv"],
+        ["--corpus", corpus_path, "--points", "p.csv", "--images", tmp_path],
+    ):
+        code, _, err = run("evaluate", *arguments)
+        assert code == 1 and "evaluate needs either --corpus" in err
+
+
+@needs_examples
+def test_interrupt_says_what_is_complete_and_keeps_it(run, network, tmp_path, monkeypatch):
+    from mofaface.reconstruct import Reconstructor
+
+    detect = Reconstructor.detect
+
+    def interrupted(self, photo):
+        if "second" in photo.name:
+            raise KeyboardInterrupt
+        return detect(self, photo)
+
+    monkeypatch.setattr(Reconstructor, "detect", interrupted)
+    second = tmp_path / "second.jpg"
+    second.write_bytes((EXAMPLES / "ai_man_1.jpg").read_bytes())
+    code, _, err = run("reconstruct", PHOTO, second, PHOTO, "--out", tmp_path / "out", *network)
+    assert code == 130 and "interrupted after 1 of 3 photos; 1 are complete" in " ".join(err.split())
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["congress_C001072", "report.json"]
+
+
+def test_interrupt_elsewhere_is_a_sentence(run, monkeypatch, model_path):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "load_face_model", interrupted)
+    code, _, err = run("model", "info", model_path)
+    assert code == 130 and "interrupted" in err
+
+
+def test_report_on_a_full_disk_is_a_sentence(run, network, tmp_path):
+    (tmp_path / ".report.json.partial").symlink_to("/dev/full")
+    code, _, err = run("reconstruct", "gone.jpg", "--out", tmp_path, *network)
+    assert code == 1 and "No space left on device" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_batch_without_photos_is_refused(tmp_path):
+    def process(photo):
+        raise NoFaceError("none")
+
+    with pytest.raises(ValueError, match="at least one photo"):
+        run_batch([], process, tmp_path, ("json",))
+
+
+def test_training_options_are_left_to_training():
+    assert parse(["train", "--recipe", "paper"]).arguments == ("--recipe", "paper")

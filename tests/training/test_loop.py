@@ -1,0 +1,257 @@
+"""Training: it learns, resumes exactly, survives NaN, and says what it does."""
+
+import json
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+from little_corpus import TINY, corpus_in_memory
+
+from mofaface.encoders import WeightsError
+from mofaface.face_models.container import read_face_model
+from mofaface.losses import LossWeights
+from mofaface.training import config as configs
+from mofaface.training import train
+from mofaface.training.batches import Batch, make_batch
+from mofaface.training.config import NO_AUGMENTATION, OptimiserConfig, TrainConfig
+from mofaface.training.loop import MOST_SKIPPED, Trainer, TrainingError
+from mofaface.weights import read_autoencoder, read_tensors
+
+
+@pytest.fixture
+def config(corpus_path, model_path, tmp_path):
+    return TrainConfig(
+        corpus=corpus_path,
+        out=tmp_path / "run",
+        model=str(model_path),
+        encoder=TINY,
+        optimiser=OptimiserConfig(warmup=2),
+        batch=4,
+        iterations=6,
+        average=0.9,
+        log_every=3,
+        validate_every=6,
+        validate_photos=4,
+        checkpoint_every=100,
+        threads=1,
+    )
+
+
+@pytest.fixture(autouse=True)
+def no_tensorboard(monkeypatch):
+    monkeypatch.setattr("mofaface.training.monitor._tensorboard", lambda folder: None)
+
+
+@pytest.fixture(scope="module")
+def eight():
+    return make_batch(corpus_in_memory(8), list(range(8)), NO_AUGMENTATION, [0])
+
+
+def lines(config):
+    return [json.loads(line) for line in (config.out / "log.jsonl").read_text().splitlines()]
+
+
+def without_speed(entries):
+    return [{name: v for name, v in entry.items() if name != "photos_per_second"} for entry in entries]
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a run early."""
+
+
+def stop_after(monkeypatch, iterations):
+    step = Trainer.step
+
+    def limited(self, batch):
+        if self.iteration == iterations:
+            raise Stopped
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "step", limited)
+
+
+def test_resumed_run_equals_an_unbroken_one_bit_for_bit(config, tmp_path, monkeypatch):
+    train(config)
+    broken = replace(config, out=tmp_path / "broken")
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_after(patch, 3)
+        train(broken)
+    train(broken, resume=True)
+    assert without_speed(lines(broken)) == without_speed(lines(config))
+    for file in ("weights", "checkpoint"):
+        format_name = f"mofaface-{file}"
+        a, b = (read_tensors(run.out / f"{file}.safetensors", format_name)[0] for run in (config, broken))
+        assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_run_explains_itself(config, model_path):
+    path = train(config)
+    assert configs.load_recipe(str(config.out / "config.json")) == config
+    assert set(json.loads((config.out / "run.json").read_text())) == {"mofaface", "commit"}
+    entries = lines(config)
+    assert [entry["iteration"] for entry in entries] == [0, 3, 6, 6]
+    assert {"validation_landmark_px", "validation_photometric"} <= entries[0].keys()
+    assert {"loss", "photo", "land", "landmark_px", "photos_per_second"} <= entries[1].keys()
+    assert sorted(p.name for p in config.out.glob("faces-*.png")) == ["faces-000000.png", "faces-000006.png"]
+    assert not list(config.out.glob("*.partial"))
+    model = read_face_model(model_path)
+    code, _ = read_autoencoder(path, model)(torch.rand(1, 3, 240, 240))
+    assert model.layout.pack(code).any()
+
+
+def test_checkpoint_holds_no_face_model_data(config):
+    trainer = Trainer(config)
+    config.out.mkdir()
+    trainer.save()
+    tensors, metadata = read_tensors(config.out / "checkpoint.safetensors", "mofaface-checkpoint")
+    assert {name.split("/")[0] for name in tensors} == {"encoder", "average"}
+    assert json.loads(metadata["values"])["iteration"] == 0
+    assert not any(
+        tensor.shape == trainer.autoencoder.decoder.model.mean_shape.shape for tensor in tensors.values()
+    )
+
+
+def test_network_overfits_eight_faces(config, eight):
+    optimiser = OptimiserConfig(rate=2e-3, rate_z=2e-3, warmup=5, cosine=False)
+    trainer = Trainer(replace(config, optimiser=optimiser, iterations=40))
+    terms = [trainer.step(eight) for _ in range(40)]
+    first, last = terms[0], terms[-1]
+    assert last["loss"] < 0.5 * first["loss"]
+    assert last["landmark_px"] < 0.5 * first["landmark_px"]
+    assert last["photo"] < 0.8 * first["photo"]
+
+
+def test_unsupervised_training_needs_no_landmarks(config, eight):
+    trainer = Trainer(
+        replace(config, weights=LossWeights(), iterations=25, optimiser=OptimiserConfig(warmup=2))
+    )
+    other = replace(eight, landmarks=torch.full_like(eight.landmarks, 1e4))
+    terms = [trainer.step(other) for _ in range(25)]
+    assert terms[-1]["photo"] < 0.8 * terms[0]["photo"]
+
+
+def everything(trainer):
+    return {
+        k: v.clone()
+        for part, module in trainer.parts.items()
+        for k, v in module.state_dict(prefix=part).items()
+    }
+
+
+def poisoned(batch, where):
+    image = batch.image.clone()
+    if where == "image":
+        image[1, 0, 100:140, 100:140] = float("nan")
+        return replace(batch, image=image)
+    return replace(batch, landmarks=torch.full_like(batch.landmarks, float("nan")))
+
+
+STATISTICS = pytest.mark.xfail(reason="batch statistics of a skipped batch are kept", strict=True)
+
+
+@pytest.mark.parametrize("where", [pytest.param("image", marks=STATISTICS), "landmarks"])
+def test_batch_with_nan_is_skipped_and_changes_nothing(config, eight, where, caplog):
+    trainer = Trainer(config)
+    trainer.step(eight)
+    before = everything(trainer)
+    with caplog.at_level(logging.WARNING, "mofaface"):
+        trainer.step(poisoned(eight, where))
+    assert "skipped" in caplog.text and trainer.iteration == 2
+    if where == "landmarks":  # the picture was seen, so batch statistics may have moved
+        before = {
+            name: v for name, v in before.items() if "running" not in name and "num_batches" not in name
+        }
+    after = everything(trainer)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    trainer.step(eight)
+    assert all(torch.isfinite(tensor).all() for tensor in everything(trainer).values())
+
+
+def test_nan_twenty_times_in_a_row_ends_the_run_with_advice(config, eight):
+    trainer = Trainer(config)
+    bad = poisoned(eight, "landmarks")
+    for _ in range(MOST_SKIPPED - 1):
+        trainer.step(bad)
+    with pytest.raises(TrainingError, match="lower the learning rate .* and resume"):
+        trainer.step(bad)
+    assert MOST_SKIPPED == 20
+
+
+def test_one_good_batch_forgives_the_bad_ones(config, eight):
+    trainer = Trainer(config)
+    for batch in (poisoned(eight, "landmarks"), poisoned(eight, "landmarks"), eight):
+        trainer.step(batch)
+    assert trainer.skipped == 0
+
+
+def test_log_of_a_run_with_nan_is_still_json(config, monkeypatch):
+    step = Trainer.step
+
+    def sometimes(self, batch):
+        return step(self, poisoned(batch, "landmarks") if self.iteration == 1 else batch)
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    monkeypatch.setattr(Trainer, "step", sometimes)
+    train(config)
+    for line in (config.out / "log.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=refuse)
+
+
+def test_checkpoint_of_another_encoder_is_refused_with_a_sentence(config):
+    config.out.mkdir()
+    Trainer(config).save()
+    other = replace(config, encoder=replace(TINY, input_size=64))
+    with pytest.raises(WeightsError, match="belongs to a run with another configuration"):
+        train(other, resume=True)
+
+
+def test_resuming_what_never_began_is_refused_with_a_sentence(config):
+    with pytest.raises(WeightsError, match="there is no file"):
+        train(config, resume=True)
+    assert not config.out.exists()
+
+
+def test_interrupted_run_keeps_a_checkpoint(config, monkeypatch):
+    def interrupted(self, batch):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    assert (config.out / "checkpoint.safetensors").is_file()
+
+
+def test_average_lags_behind_the_network_and_is_what_is_saved(config, eight):
+    trainer = Trainer(config)
+    for _ in range(3):
+        trainer.step(eight)
+    name = "head.every.bias"
+    now = trainer.autoencoder.encoder.state_dict()[name]
+    averaged = trainer.best.encoder.state_dict()[name]
+    assert averaged.abs().sum() < now.abs().sum()
+    plain = Trainer(replace(config, average=0.0))
+    assert plain.best.encoder is plain.autoencoder.encoder
+
+
+def test_coarse_mesh_is_the_quarter_of_the_full_one(config):
+    coarse, full = (
+        Trainer(replace(config, mesh=mesh)).autoencoder.decoder.model.vertices for mesh in ("coarse", "full")
+    )
+    assert (coarse, full) == (81, 289)
+
+
+def test_paper_recipe_steps(config, eight):
+    paper = replace(configs.PAPER, encoder=TINY, model=config.model, out=config.out, threads=1)
+    trainer = Trainer(paper)
+    before = everything(trainer)
+    five = Batch(eight.image[:5], eight.landmarks[:5], eight.confidence[:5])
+    terms = [trainer.step(five) for _ in range(3)]
+    assert all(1.92 * entry["photo"] <= entry["loss"] < 1.92 * entry["photo"] + 0.01 for entry in terms)
+    assert all(
+        (everything(trainer)[f"encoderhead.{part}.bias"] != before[f"encoderhead.{part}.bias"]).any()
+        for part in ("z", "every")
+    )
+    assert sorted(group["lr"] for group in trainer.optimiser.param_groups) == [0.0005, 0.1]
