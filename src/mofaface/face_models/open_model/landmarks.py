@@ -7,8 +7,13 @@ from scipy.spatial import cKDTree
 from mofaface.face_models.open_model.sources import SourceError
 from mofaface.face_models.open_model.subdivision import CutMesh
 
-# Numbers of vertices in base.obj; where two are given the landmark is the skin vertex nearest to their middle.
-JAW = (870, 269, 270, 5242, 5240, 892, 922, 918, 732, 7620, 7624, 7594, 11849, 11851, 7039, 7038, 7575)
+# Numbers of vertices in base.obj; of two, the skin vertex nearest to their middle is taken.
+# fmt: off
+JAW = (
+    870, 269, 270, 5242, 5240, 892, 922, 918, 732,
+    7620, 7624, 7594, 11849, 11851, 7039, 7038, 7575,
+)
+# fmt: on
 BROWS = (262, 231, 229, 223, 233, 7006, 6997, 7002, 7004, 7031)
 NOSE = (132, 131, 291, 297, 286, 314, 343, 7077, 7055)
 EYES = (24, 0, 54, 66, 47, 41, 6850, 6838, 6784, 6808, 6825, 6831)

@@ -31,7 +31,7 @@ def close_lips(cage: Cage, mean: Float[np.ndarray, "cage 3"], mesh: CutMesh) -> 
 
 
 def lip_pull(cage: Cage, mean: Float[np.ndarray, "cage 3"]) -> Float[np.ndarray, "cage"]:
-    """1 on the upper lip's inner rim, -1 on the lower one's, fading along the skin and zero at the mouth's corners."""
+    """1 on the upper lip's inner rim, -1 on the lower one's, fading along the skin, 0 at the corners."""
     upper, lower = lip_distances(cage, mean)
     fade = np.exp(-((np.minimum(upper, lower) / REACH_MM) ** 2))
     pull = np.tanh((lower - upper) / CORNER_MM) * fade

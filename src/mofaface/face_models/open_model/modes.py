@@ -1,7 +1,7 @@
 """Principal modes in the metric of the full mesh, each exactly mirror symmetric or antisymmetric.
 
-The samples and their mirror images are equally likely faces, so the second moment splits into a symmetric and an
-antisymmetric half without loss: a mirrored face then has the same coefficients up to the signs in `parity`.
+A sample and its mirror image are equally likely, so the second moment splits without loss into an even and an
+odd half: a mirrored face has the same coefficients up to the signs in `parity`.
 """
 
 from dataclasses import dataclass

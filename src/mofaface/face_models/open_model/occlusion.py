@@ -26,7 +26,7 @@ def sky_share(
     triangles: Int[np.ndarray, "triangles 3"],
     count: int = 40,
 ) -> Float[np.ndarray, "vertices"]:
-    """Share in [0, 1] of the light from the front half of the sky, weighted by the cosine, that reaches each vertex."""
+    """Share in [0, 1] of the front sky's light, weighted by the cosine, that reaches each vertex."""
     seen, total = np.zeros(len(positions)), np.full(len(positions), 1e-9)
     for direction in front_directions(count):
         weight = np.clip(normals @ direction, 0, None)

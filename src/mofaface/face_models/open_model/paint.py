@@ -49,13 +49,15 @@ def texture_mask(source: Source, canvas: Canvas, name: str) -> Float[np.ndarray,
 def brow_mask(
     canvas: Canvas, thickness: float = 1.0, shift: float = 0.0, softness: float = 1.5
 ) -> Float[np.ndarray, "vertices"]:
-    """Both brows; `thickness` scales their width, `shift` lifts them (mm), `softness` is the edge's width (mm)."""
+    """Both brows; `thickness` scales their width, `shift` lifts them, `softness` is the edge's width (mm)."""
     x, y = np.abs(canvas.positions[:, 0]), canvas.positions[:, 1]
     inside = np.clip(x, BROW_X[0], BROW_X[-1])
     distance = np.abs(y - shift - PchipInterpolator(BROW_X, BROW_Y)(inside))
     edge = thickness * np.interp(x, BROW_X, BROW_HALF_WIDTH)
     across = 1 - smoothstep(distance - edge, -softness, softness)
-    along = smoothstep(x, BROW_X[0] - 3.0, BROW_X[0] + 6.0) * (1 - smoothstep(x, BROW_X[-1] - 9.0, BROW_X[-1] + 2.0))
+    along = smoothstep(x, BROW_X[0] - 3.0, BROW_X[0] + 6.0) * (
+        1 - smoothstep(x, BROW_X[-1] - 9.0, BROW_X[-1] + 2.0)
+    )
     return across * along * (canvas.part == 0)
 
 
@@ -63,7 +65,9 @@ def beard_mask(canvas: Canvas, lips: Float[np.ndarray, "vertices"]) -> Float[np.
     """Chin, jaw, sideburns and moustache."""
     x, y = np.abs(canvas.positions[:, 0]), canvas.positions[:, 1]
     jaw = 1 - smoothstep(y - np.interp(x, BEARD_X, BEARD_Y), -14.0, 7.0)
-    moustache = (1 - smoothstep(x, 22.0, 31.0)) * smoothstep(y, 652.0, 656.0) * (1 - smoothstep(y, 667.0, 673.0))
+    moustache = (
+        (1 - smoothstep(x, 22.0, 31.0)) * smoothstep(y, 652.0, 656.0) * (1 - smoothstep(y, 667.0, 673.0))
+    )
     return np.maximum(jaw, 0.9 * moustache) * np.clip(1 - 1.5 * lips, 0, 1) * (canvas.part == 0)
 
 
@@ -108,7 +112,11 @@ def regions(
         "right_eye": canvas.part == 2,
         "left_eyelid": (eyelids > 0.5) & left,
         "right_eyelid": (eyelids > 0.5) & ~left,
-        "nose": face & (np.abs(x) < np.interp(y, [668, 690, 725], [21, 15, 8])) & (y > 668) & (y < 728) & (z > 135),
+        "nose": face
+        & (np.abs(x) < np.interp(y, [668, 690, 725], [21, 15, 8]))
+        & (y > 668)
+        & (y < 728)
+        & (z > 135),
         "beard": beard > 0.5,
         "forehead": face & (y > 756),
         "left_cheek": face & left & (np.hypot((np.abs(x) - 42) / 20, (y - 686) / 22) < 1),

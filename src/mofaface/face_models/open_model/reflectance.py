@@ -1,7 +1,7 @@
-"""Reflectance: skin from melanin and haemoglobin, brows, lips, beard and eyes, times smooth fields over the face.
+"""Reflectance: skin from melanin and haemoglobin, brows, lips, beard and eyes, times smooth fields.
 
-A prior, painted and drawn at random; nothing in it was measured on people. Colours are sRGB-encoded in [0, 1] and are
-mixed in their logarithm, where melanin and haemoglobin act almost linearly.
+A prior, painted and drawn at random; nothing was measured on people. Colours are sRGB-encoded in [0, 1];
+pigments act on their logarithm, where melanin and haemoglobin are almost linear.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,6 @@ from mofaface.face_models.open_model.paint import (
     IRIS_RADIUS,
     PUPIL_RADIUS,
     Canvas,
-    beard_mask,
     blob,
     brow_mask,
     eye_radius,
@@ -25,9 +24,10 @@ from mofaface.face_models.open_model.paint import (
 )
 
 # From the lightest to the darkest skin; a melanin value is a place on this list, 0 to 5.
-SKIN = np.array(
-    [(240, 203, 186), (226, 181, 154), (201, 152, 120), (158, 110, 82), (110, 74, 55), (72, 48, 38)]
-) / 255.0
+SKIN = (
+    np.array([(240, 203, 186), (226, 181, 154), (201, 152, 120), (158, 110, 82), (110, 74, 55), (72, 48, 38)])
+    / 255.0
+)
 HAEMOGLOBIN = np.array([0.30, 1.0, 0.75])
 YELLOW = np.array([0.0, 0.25, 1.0])
 HAIR = np.array([(150, 112, 76), (104, 72, 50), (66, 47, 37), (38, 30, 27)]) / 255.0
@@ -78,11 +78,14 @@ class Painting:
     light: Float[np.ndarray, "vertices"]
     lashes: Float[np.ndarray, "vertices"]
     fields: Float[np.ndarray, "vertices fields"]
-    even: Float[np.ndarray, "fields"]  # 1 for even fields, the configured amplitude for odd ones, times their decay
+    amplitude: Float[np.ndarray, "fields"]  # falls with the eigenvalue; odd fields are weaker than even ones
 
 
 def build_reflectance(
-    painting: Painting, mirror: Int[np.ndarray, "vertices"], config: ReflectanceConfig, rng: np.random.Generator
+    painting: Painting,
+    mirror: Int[np.ndarray, "vertices"],
+    config: ReflectanceConfig,
+    rng: np.random.Generator,
 ) -> ReflectanceModel:
     """Mean and σ-scaled modes of reflectance at full resolution."""
     faces = np.stack([draw_face(painting, config, rng) for _ in range(config.samples)]).astype(np.float32)
@@ -106,18 +109,16 @@ def skin_colour(melanin: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n 3"]:
     low = np.clip(np.floor(place).astype(int), 0, len(SKIN) - 2)
     t = (place - low)[..., None]
     curved = np.exp(log[low] * (1 - t) + log[low + 1] * t)
-    # The curve of skin tones bends in sRGB. A linear model would turn the bend into a mode of its own, grey skins at one
-    # end and orange ones at the other, so most of the bend is taken out, towards the line through the second and fifth.
+    # The curve of skin tones bends in sRGB. A linear model would turn the bend into a mode of its own, grey
+    # skins at one end and orange ones at the other, so most of it is taken out, towards a straight line.
     share = (curved[..., :1] - SKIN[4, 0]) / (SKIN[1, 0] - SKIN[4, 0])
     straight = SKIN[4] + share * (SKIN[1] - SKIN[4])
     return STRAIGHTENED * straight + (1 - STRAIGHTENED) * curved
 
 
-def draw_field(
-    painting: Painting, rng: np.random.Generator
-) -> Float[np.ndarray, "vertices"]:
+def draw_field(painting: Painting, rng: np.random.Generator) -> Float[np.ndarray, "vertices"]:
     """A smooth random function on the skin with unit variance on average, zero on the eyes."""
-    return painting.fields @ (painting.even * rng.standard_normal(len(painting.even)))
+    return painting.fields @ (painting.amplitude * rng.standard_normal(len(painting.amplitude)))
 
 
 def draw_face(
@@ -143,14 +144,16 @@ def draw_skin(
     painting: Painting, melanin: float, config: ReflectanceConfig, rng: np.random.Generator
 ) -> Float[np.ndarray, "vertices 3"]:
     """Bare skin: one melanin level, blood where faces are red, and smooth random fields."""
-    canvas, even = painting.canvas, rng.normal
+    canvas, draw = painting.canvas, rng.normal
     local = melanin + config.field_melanin * draw_field(painting, rng)
-    local = local + even(0.12, 0.12) * blob(canvas, 24, 716, 9, 6) + even(0.10, 0.10) * painting.eyelids
-    blood = config.haemoglobin * even() + config.field_haemoglobin * draw_field(painting, rng)
-    blush = even(0.055, 0.05) * blob(canvas, 36, 690, 14, 12) + even(0.05, 0.04) * blob(canvas, 0, 676, 11, 12)
-    light = config.tone * even() + config.field_lightness * draw_field(painting, rng)
+    local = local + draw(0.12, 0.12) * blob(canvas, 24, 716, 9, 6) + draw(0.10, 0.10) * painting.eyelids
+    blood = config.haemoglobin * draw() + config.field_haemoglobin * draw_field(painting, rng)
+    blush = draw(0.055, 0.05) * blob(canvas, 36, 690, 14, 12) + draw(0.05, 0.04) * blob(
+        canvas, 0, 676, 11, 12
+    )
+    light = config.tone * draw() + config.field_lightness * draw_field(painting, rng)
     red = (blood + blush)[:, None] * HAEMOGLOBIN * (1 - 0.09 * melanin)
-    tint = config.yellow * even() * YELLOW
+    tint = config.yellow * draw() * YELLOW
     return skin_colour(local) * np.exp(light[:, None] - red - tint)
 
 
@@ -206,7 +209,11 @@ def _lid_shadow(canvas: Canvas) -> np.ndarray:
     """The upper lid and its lashes shade the upper part of the eyeball; the corners are darker, too."""
     y = canvas.positions[:, 1] - 728.42
     x = np.abs(np.abs(canvas.positions[:, 0]) - 30.78)
-    return (1 - 0.38 * smoothstep(y, 0.5, 5.5)) * (1 - 0.18 * smoothstep(x, 7.0, 13.0)) * (1 - 0.15 * smoothstep(-y, 2, 6))
+    return (
+        (1 - 0.38 * smoothstep(y, 0.5, 5.5))
+        * (1 - 0.18 * smoothstep(x, 7.0, 13.0))
+        * (1 - 0.15 * smoothstep(-y, 2, 6))
+    )
 
 
 def smooth_fields(
@@ -250,5 +257,7 @@ def cotangent_laplacian(
         columns += [c, b]
         weights += [cotangent, cotangent]
         np.add.at(area, a, double / 6)
-    off = coo_array((np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=(count, count))
+    off = coo_array(
+        (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=(count, count)
+    )
     return (diags_array(np.asarray(off.sum(axis=1)).ravel()) - off).tocsc(), area

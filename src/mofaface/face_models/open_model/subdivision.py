@@ -1,7 +1,7 @@
 """Catmull-Clark subdivision as one sparse matrix, and a smooth cut of the finest level.
 
-Rules of Catmull and Clark 1978, with the usual cubic B-spline rule on boundaries. Because the operator is linear it commutes
-with the face model: subdividing the bases is the same as subdividing the faces.
+Rules of Catmull and Clark 1978, with the cubic B-spline rule on boundaries. The operator is linear, so it
+commutes with the face model: subdividing the bases is the same as subdividing the faces.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import coo_array, csr_array, vstack
 
-# A cut vertex keeps at least this share of its edge's length from the vertex inside, so no triangle degenerates.
+# A cut vertex keeps at least this share of its edge's length from the vertex inside, so none degenerates.
 SHORTEST_CUT_EDGE = 0.35
 
 
@@ -25,7 +25,10 @@ class Level:
 
 @dataclass(frozen=True)
 class CutMesh:
-    """The cropped mesh, two levels where the cage is wide, one where it is dense; the first `coarse_count` vertices descend from the level above."""
+    """The cropped mesh, refined twice where the cage is wide and once where it is dense.
+
+    The first `coarse_count` vertices descend from the first level.
+    """
 
     operator: csr_array
     triangles: Int[np.ndarray, "triangles 3"]
@@ -56,7 +59,9 @@ def _scale_rows(matrix: csr_array, factor: np.ndarray) -> csr_array:
     return (coo_array((factor, (np.arange(len(factor)),) * 2)).tocsr() @ matrix).tocsr()
 
 
-def quad_edges(quads: Int[np.ndarray, "quads 4"]) -> tuple[Int[np.ndarray, "edges 2"], Int[np.ndarray, "quads 4"]]:
+def quad_edges(
+    quads: Int[np.ndarray, "quads 4"],
+) -> tuple[Int[np.ndarray, "edges 2"], Int[np.ndarray, "quads 4"]]:
     """Unique edges (sorted pairs), and for each quad the edge that starts at each corner."""
     pairs = np.sort(np.stack([quads, np.roll(quads, -1, axis=1)], axis=-1).reshape(-1, 2), axis=1)
     edges, index = np.unique(pairs, axis=0, return_inverse=True)
@@ -67,7 +72,9 @@ def level_matrix(quads: Int[np.ndarray, "quads 4"], vertices: int) -> csr_array:
     """Weights of one Catmull-Clark step; rows are vertex points, then edge points, then face points."""
     edges, quad_edge = quad_edges(quads)
     faces, count = len(quads), len(edges)
-    face_points = _rows(np.full(faces * 4, 0.25), np.repeat(np.arange(faces), 4), quads.ravel(), (faces, vertices))
+    face_points = _rows(
+        np.full(faces * 4, 0.25), np.repeat(np.arange(faces), 4), quads.ravel(), (faces, vertices)
+    )
     edge_faces = _rows(np.ones(faces * 4), quad_edge.ravel(), np.repeat(np.arange(faces), 4), (count, faces))
     ends = _rows(np.ones(count * 2), np.repeat(np.arange(count), 2), edges.ravel(), (count, vertices))
     boundary = np.asarray(edge_faces.sum(axis=1)).ravel() < 2
@@ -77,12 +84,16 @@ def level_matrix(quads: Int[np.ndarray, "quads 4"], vertices: int) -> csr_array:
     return vstack([_vertex_points(quads, ends, boundary, face_points), edge_points, face_points]).tocsr()
 
 
-def _vertex_points(quads: np.ndarray, ends: csr_array, boundary: np.ndarray, face_points: csr_array) -> csr_array:
-    """Inside (Q + 2R + (n-3)v)/n with Q the mean face point, R the mean edge middle; (b1 + 6v + b2)/8 on a boundary."""
+def _vertex_points(
+    quads: np.ndarray, ends: csr_array, boundary: np.ndarray, face_points: csr_array
+) -> csr_array:
+    """Inside (Q + 2R + (n-3)v)/n of mean face point Q and edge middle R; on a boundary (b1 + 6v + b2)/8."""
     vertices = ends.shape[1]
-    corner = _rows(np.ones(quads.size), quads.ravel(), np.repeat(np.arange(len(quads)), 4), (vertices, len(quads)))
+    corner = _rows(
+        np.ones(quads.size), quads.ravel(), np.repeat(np.arange(len(quads)), 4), (vertices, len(quads))
+    )
     valence = np.asarray(corner.sum(axis=1)).ravel()
-    rim_neighbours = ends.T.tocsr() @ _scale_rows(ends, boundary.astype(float))  # v + the other end of each rim edge
+    rim_neighbours = ends.T.tocsr() @ _scale_rows(ends, boundary.astype(float))  # v + each rim edge's end
     on_rim = np.asarray(rim_neighbours.sum(axis=1)).ravel() > 0
     rim_sum = np.where(on_rim, np.asarray(rim_neighbours.sum(axis=1)).ravel(), 1.0)
     identity = coo_array((np.ones(vertices), (np.arange(vertices),) * 2)).tocsr()
@@ -96,12 +107,14 @@ def _vertex_points(quads: np.ndarray, ends: csr_array, boundary: np.ndarray, fac
 
 
 def subdivide(level: Level) -> Level:
-    """One Catmull-Clark step further; the first vertices keep the numbers of the vertices they descend from."""
+    """One Catmull-Clark step further; the first vertices keep the numbers they descend from."""
     vertices, (edges, quad_edge) = level.operator.shape[0], quad_edges(level.quads)
     operator = (level_matrix(level.quads, vertices) @ level.operator).tocsr()
     edge_point = vertices + quad_edge
     face_point = np.repeat(vertices + len(edges) + np.arange(len(level.quads)), 4).reshape(-1, 4)
-    quads = np.stack([level.quads, edge_point, face_point, np.roll(edge_point, 1, axis=1)], axis=-1).reshape(-1, 4)
+    quads = np.stack([level.quads, edge_point, face_point, np.roll(edge_point, 1, axis=1)], axis=-1).reshape(
+        -1, 4
+    )
     return Level(operator, quads, _mirror_points(level, edges))
 
 
@@ -127,16 +140,22 @@ def triangulate(quads: Int[np.ndarray, "quads 4"], mirror: Int[np.ndarray, "vert
 def quads_to_refine(
     above: Level, positions: Float[np.ndarray, "vertices 3"], longest: float
 ) -> Bool[np.ndarray, "quads"]:
-    """True for quads of the level above whose mean edge exceeds `longest` (mm): the base mesh is dense at the mouth and
-    the eyes, where one level already resolves more than a photograph shows."""
-    length = np.linalg.norm(positions[above.quads] - positions[np.roll(above.quads, -1, axis=1)], axis=2).mean(axis=1)
+    """True for quads of the level above whose mean edge exceeds `longest` (mm).
+
+    The base mesh is dense at the mouth and the eyes: one level already resolves more than photographs.
+    """
+    length = np.linalg.norm(
+        positions[above.quads] - positions[np.roll(above.quads, -1, axis=1)], axis=2
+    ).mean(axis=1)
     index = {tuple(sorted(quad)): i for i, quad in enumerate(above.quads.tolist())}
     opposite = [index[tuple(sorted(quad))] for quad in above.mirror[above.quads].tolist()]
     return length + length[opposite] > 2 * longest
 
 
-def mixed_triangles(above: Level, fine: Level, refined: Bool[np.ndarray, "quads"]) -> Int[np.ndarray, "triangles 3"]:
-    """Triangles over vertices of `fine`: refined quads in full, the others as they were, without cracks between them.
+def mixed_triangles(
+    above: Level, fine: Level, refined: Bool[np.ndarray, "quads"]
+) -> Int[np.ndarray, "triangles 3"]:
+    """Triangles over vertices of `fine`: refined quads in full, the others as they were, without cracks.
 
     A quad with a split edge that is not refined itself becomes a fan about its face point.
     """
@@ -179,7 +198,9 @@ def cut(above: Level, fine: Level, refined: np.ndarray, inside: Float[np.ndarray
 
 def _pull_rim(operator: csr_array, triangles: np.ndarray, inside: np.ndarray) -> csr_array:
     """Each outside vertex becomes the mean of the curve's crossings with its edges to vertices inside."""
-    pairs = np.unique(np.concatenate([triangles[:, [i, j]] for i in range(3) for j in range(3) if i != j]), axis=0)
+    pairs = np.unique(
+        np.concatenate([triangles[:, [i, j]] for i in range(3) for j in range(3) if i != j]), axis=0
+    )
     out, into = pairs[(inside[pairs[:, 0]] <= 0) & (inside[pairs[:, 1]] > 0)].T
     share = np.clip(inside[into] / (inside[into] - inside[out]), SHORTEST_CUT_EDGE, 1.0)
     count = np.bincount(out, minlength=len(inside)).astype(float)
