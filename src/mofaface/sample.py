@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofaface.code import Code, CodeLayout
+from mofaface.code import Code
 from mofaface.decoder import Decoder
 from mofaface.face_model import FaceModel
 from mofaface.harmonics import harmonics
@@ -21,22 +21,32 @@ POSE = (0.08, 0.22, 0.04)
 # Harmonics of a clamped cosine about a direction: max(n·d, 0) ≈ Σ_b c_l H_b(d) H_b(n), one c per band.
 COSINE_BANDS = (1 / 4, *[1 / 6] * 3, *[1 / 16] * 5)
 DARKER_AMBIENT = -0.3
+# A step back, mm, so that long and turned heads stay inside their tile.
+FARTHER = 60.0
 
 
-def random_face(layout: CodeLayout, generator: torch.Generator) -> Code:
+def random_face(model: FaceModel, generator: torch.Generator) -> Code:
     """One random person, mildly expressive, slightly turned, under a random soft light; a batch of one."""
+    layout = model.layout
 
     def normal(*size: int) -> Tensor:
         return torch.randn(1, *size, generator=generator)
 
-    return Code(
+    code = Code(
         alpha=normal(layout.shape),
         delta=EXPRESSION * normal(layout.expression),
         beta=normal(layout.reflectance),
         rotation=normal(3).clamp(-2, 2) * torch.tensor(POSE),
-        translation=torch.zeros(1, 3),
+        translation=torch.tensor([[0.0, middle_height(model), FARTHER]]),
         gamma=random_light(generator),
     )
+    return Code(**{name: part.to(model.mean_shape) for name, part in vars(code).items()})
+
+
+def middle_height(model: FaceModel) -> float:
+    """How far the middle of the average face lies over the model's origin, mm."""
+    heights = model.mean_shape[:, 1]
+    return float(heights.max() + heights.min()) / 2
 
 
 def random_light(generator: torch.Generator) -> Float[Tensor, "1 9 3"]:
@@ -70,9 +80,6 @@ def sample_sheet(model: FaceModel, n: int, seed: int, out: Path) -> Path:
         raise ValueError(f"a sheet shows at least one face, got {n}; give a larger --n")
     generator = torch.Generator().manual_seed(seed)
     decoder = Decoder(model)
-    faces = [
-        draw_face(decoder, Code(**{k: v.to(model.mean_shape) for k, v in vars(code).items()}))
-        for code in (random_face(model.layout, generator) for _ in range(n))
-    ]
+    faces = [draw_face(decoder, random_face(model, generator)) for _ in range(n)]
     rows = [faces[first : first + ACROSS] for first in range(0, n, ACROSS)]
     return save_picture(out, contact_sheet(rows))
