@@ -60,7 +60,9 @@ class TrainConfig:
     """Folder of the run: configuration, log, pictures, checkpoint, weights."""
     model: str = "open"
     """Face model: "open" or a container file."""
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    encoder: EncoderConfig = field(
+        default_factory=lambda: EncoderConfig(input_size=128, freeze_norm=True, frozen_blocks=4)
+    )
     """Which network, and its units."""
     pretrained: Path | None = None
     """Weights file the network starts from; see docs/encoders.md."""

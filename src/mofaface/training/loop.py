@@ -45,6 +45,8 @@ class Trainer:
         model = load_face_model(config.model)
         encoder = build_encoder(config.encoder, model.layout, config.pretrained)
         decoder = Decoder(model.coarse() if config.mesh == "coarse" else model)
+        # Depthwise convolutions are several times faster with the channels last.
+        encoder = encoder.to(memory_format=torch.channels_last)
         self.autoencoder = Autoencoder(encoder, decoder).to(self.device)
         self.optimiser = build_optimiser(encoder, config.optimiser)
         average = get_ema_multi_avg_fn(config.average)

@@ -40,5 +40,5 @@ def pictures(autoencoder: Autoencoder, corpus: CorpusSplit) -> UInt8[np.ndarray,
     """A sheet of held-out crops, each beside what the network makes of it."""
     device = next(autoencoder.parameters()).device
     batch = make_batch(corpus, spread(corpus, FACES), NO_AUGMENTATION, [0]).to(device)
-    _, face = autoencoder(batch.image)
-    return sheet_of_faces(batch.image.cpu(), face, autoencoder.decoder.model)
+    code, face = autoencoder(batch.image)
+    return sheet_of_faces(batch.image.cpu(), face, autoencoder.decoder.model, code.gamma)
