@@ -1,6 +1,7 @@
 """python -m mofaface.face_models.open_model --source WHEEL_OR_FOLDER --out PATH"""
 
 import argparse
+import logging
 from pathlib import Path
 
 from mofaface.face_models.open_model.build import build_open_model
@@ -13,6 +14,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the container file to write (.safetensors)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     print(build_open_model(options.source, options.out, options.seed))
 
 

@@ -1,5 +1,6 @@
 """The open face model from its CC0 sources: one call builds the container file, deterministically."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mofaface.face_models.open_model.cage import Cage, cut_cage
 from mofaface.face_models.open_model.expression import ExpressionConfig, ExpressionModel, build_expression
 from mofaface.face_models.open_model.landmarks import place_landmarks
 from mofaface.face_models.open_model.lips import close_lips, lip_distances
+from mofaface.face_models.open_model.modes import describe
 from mofaface.face_models.open_model.occlusion import sky_share
 from mofaface.face_models.open_model.paint import Canvas, beard_mask, regions, smoothstep, texture_mask
 from mofaface.face_models.open_model.reflectance import (
@@ -27,6 +29,7 @@ from mofaface.face_models.open_model.shape import ShapeConfig, ShapeModel, build
 from mofaface.face_models.open_model.sources import Source, read_base_mesh
 from mofaface.face_models.open_model.subdivision import CutMesh, cage_level, cut, quads_to_refine, subdivide
 
+LOG = logging.getLogger(__name__)
 VERSION = "0.1"
 LICENCE = "CC0-1.0"
 NOTES = (
@@ -75,6 +78,8 @@ def open_model_arrays(source: Source, seed: int, config: OpenModelConfig) -> Fac
     canvas = paint_canvas(cage, mesh)
     painting = prepare_painting(source, canvas, mesh, mesh.operator @ shape.mean, config.reflectance)
     reflectance = build_reflectance(painting, mesh.mirror, config.reflectance, reflectance_rng)
+    for name, part in (("shape", shape), ("expression", expression), ("reflectance", reflectance)):
+        LOG.info(describe(name, part.modes))
     named = regions(canvas, painting.lips, painting.eyelids, painting.mouth > 0.5)
     return _assemble(cage, mesh, shape, expression, reflectance, canvas, named)
 

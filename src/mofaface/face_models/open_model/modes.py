@@ -12,6 +12,7 @@ from scipy.sparse import sparray
 
 GEOMETRY_MIRROR = (-1.0, 1.0, 1.0)
 COLOUR_MIRROR = (1.0, 1.0, 1.0)
+LISTED = (1, 5, 10, 20, 40, 64, 80)  # numbers of modes that reports give
 
 
 @dataclass(frozen=True)
@@ -87,3 +88,11 @@ def coefficients(
 def spread(modes: Modes, points: int) -> float:
     """Root mean square distance of a vertex of a random face from the mean, in the basis' unit."""
     return float(np.sqrt((modes.sigma**2).sum() / points))
+
+
+def describe(name: str, modes: Modes) -> str:
+    """A line for reports: the share of the samples by number of modes, and how many are odd."""
+    shares = [f"{n}: {modes.cumulative[n - 1]:.2%}" for n in LISTED if n <= len(modes.sigma)]
+    return (
+        f"{name}: the first modes hold {', '.join(shares)} of the samples; {(modes.parity < 0).sum()} are odd"
+    )
