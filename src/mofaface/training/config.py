@@ -15,9 +15,9 @@ class OptimiserConfig:
 
     name: Literal["adadelta", "adamw"] = "adamw"
     """The paper trains with AdaDelta."""
-    rate: float = 1e-3
+    rate: float = 5e-4
     """Learning rate of all parameters but those of the z-translation."""
-    rate_z: float = 1e-3
+    rate_z: float = 5e-4
     """Learning rate of the parameters that predict the z-translation."""
     weight_decay: float = 1e-4
     """Decoupled weight decay (AdamW only)."""

@@ -19,7 +19,8 @@ def build_optimiser(encoder: Encoder, config: OptimiserConfig) -> torch.optim.Op
     ]
     if config.name == "adadelta":
         return torch.optim.Adadelta(groups, lr=config.rate, rho=ADADELTA_RHO, eps=ADADELTA_EPS)
-    return torch.optim.AdamW(groups, lr=config.rate, weight_decay=config.weight_decay)
+    # The second moment forgets fast: with 0.999 a sudden gradient makes steps of three times the rate, and a run diverges.
+    return torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.99), weight_decay=config.weight_decay)
 
 
 def set_rates(optimiser: torch.optim.Optimizer, config: OptimiserConfig, iteration: int, iterations: int) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
+from mofaface.landmarks import MIRROR_68
 from mofaface.face_models.open_model.sources import SourceError
 from mofaface.face_models.open_model.subdivision import CutMesh
 
@@ -22,6 +23,36 @@ MOUTH_INNER = (429, 470, 474, 7226, 7189, 7236, 493, 481)
 BASE_LANDMARKS = (*JAW, *BROWS, *NOSE, *EYES, *MOUTH_OUTER, *MOUTH_INNER)
 UPPER_INNER_LIP = (470, 474, 7226)
 LOWER_INNER_LIP = (481, 493, 7236)
+
+# Where a landmark detector sees each landmark on 60 rendered random neutral faces, relative to the vertices above: mm
+# on the mean face, subject's right half and middle; the rest is mirrored (docs/open_face_model.md). Points on a rim
+# (lids, lips) were moved along it, corners and jaw were kept.
+SEEN_OFFSETS: dict[int, tuple[float, float, float]] = {
+    17: (-3.8, -0.1, -7.7), 18: (-9.8, -2.0, -10.8), 19: (-8.4, -1.2, -5.0), 20: (-4.6, 2.3, -1.7), 21: (1.1, 0.0, 0.0),
+    27: (0.0, -1.2, 0.0), 28: (0.0, -2.0, 1.1), 29: (0.0, 4.1, -3.1), 30: (0.0, 3.5, -0.2), 31: (2.9, 1.3, 2.4),
+    32: (-0.7, 1.6, -0.3), 33: (0.0, 2.9, 4.0), 37: (-2.7, -1.3, -2.1), 40: (1.1, 0.3, -0.2), 41: (-1.5, 0.7, -1.0),
+    49: (3.2, 1.3, 1.6), 50: (1.0, 0.0, 0.2), 58: (2.2, -0.2, 0.3), 59: (3.7, -1.5, 1.5), 61: (4.8, -0.1, 0.7),
+    67: (5.1, -0.2, 1.4),
+}  # fmt: skip
+
+
+def settle_landmarks(
+    landmarks: Int[np.ndarray, "68"],
+    positions: Float[np.ndarray, "vertices 3"],
+    mirror: Int[np.ndarray, "vertices"],
+    skin: Int[np.ndarray, "skin"],
+    lips: tuple[Int[np.ndarray, "upper"], Int[np.ndarray, "lower"]],
+) -> Int[np.ndarray, "68"]:
+    """The landmarks moved to where a detector sees them, as vertices among `skin`; inner lips stay on their own lip."""
+    settled = landmarks.copy()
+    for point, offset in SEEN_OFFSETS.items():
+        lip = {61: lips[0], 67: lips[1]}.get(point)
+        allowed = skin if lip is None else np.intersect1d(lip, skin)
+        target = positions[landmarks[point]] + offset
+        settled[point] = allowed[cKDTree(positions[allowed]).query(target)[1]]
+        if MIRROR_68[point] != point:
+            settled[MIRROR_68[point]] = mirror[settled[point]]
+    return settled
 
 
 def place_landmarks(
