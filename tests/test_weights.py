@@ -6,7 +6,7 @@ import pytest
 import torch
 from little_corpus import TINY
 from little_face import little_arrays
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mofaface import weights
@@ -150,11 +150,15 @@ def test_unknown_name_lists_the_shipped_ones(monkeypatch, tmp_path, weights_path
         find_weights(tmp_path)
 
 
-def test_full_disk_is_a_sentence_and_leaves_the_old_file_alone(tmp_path):
+def test_full_disk_is_a_sentence_and_leaves_the_old_file_alone(tmp_path, monkeypatch):
+    def full(tensors, path, metadata):
+        path.write_text("half of it")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(weights, "save_file", full)
     path = tmp_path / "w.safetensors"
     path.write_text("the old file")
-    (tmp_path / "w.safetensors.partial").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="could not be written.*space"):
+    with pytest.raises(OSError, match="could not be written.*No space left.*check"):
         write_tensors(path, {"x": torch.zeros(100_000)}, {"format": "f"})
     assert [file.name for file in tmp_path.iterdir()] == ["w.safetensors"]
     assert path.read_text() == "the old file"
@@ -178,7 +182,7 @@ def test_missing_folder_is_a_sentence(tmp_path):
 
 def test_tensors_and_metadata_come_back(tmp_path):
     path = tmp_path / "t.safetensors"
-    tensors = {"a": torch.rand(3).T, "b": torch.rand(4, 2).T, "n": torch.tensor(3)}
+    tensors = {"a": torch.rand(3), "b": torch.rand(4, 2).T, "n": torch.tensor(3)}
     write_tensors(path, tensors, {"format": "f", "format_version": "1", "values": {"x": [1, 2.5]}})
     back, metadata = read_tensors(path, "f")
     assert all(torch.equal(back[name], tensor) for name, tensor in tensors.items())

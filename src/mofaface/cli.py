@@ -117,13 +117,17 @@ class Evaluate:
         from mofaface.reconstruct import load
 
         if (self.corpus is None) == (self.points is None) or (self.points is None) != (self.images is None):
-            raise ValueError("evaluate needs either --corpus DIR, or --points CSV together with --images DIR|TAR")
+            raise ValueError(
+                "evaluate needs either --corpus DIR, or --points CSV together with --images DIR|TAR"
+            )
         reconstructor = load(self.weights, self.model)
         if self.untrained:
-            for parameter in reconstructor.autoencoder.encoder.head.parameters():
+            for parameter in reconstructor.autoencoder.encoder.get_submodule("head").parameters():
                 parameter.zero_()
         if self.corpus is not None:
-            errors = evaluate.errors_on_corpus(reconstructor.autoencoder, load_corpus(self.corpus, "validation"))
+            errors = evaluate.errors_on_corpus(
+                reconstructor.autoencoder, load_corpus(self.corpus, "validation")
+            )
             figures = {name: evaluate.figure(values) for name, values in errors.items()}
             for name, value in figures.items():
                 print(f"{name}: {value}   paper: {evaluate.PAPER[name]}")
@@ -147,14 +151,21 @@ class Evaluate:
         )
         measured = [errors for errors in found.values() if errors is not None]
         if not measured:
-            raise ValueError(f"of the {len(truth)} photos in {self.points}, {len(found)} are in {self.images}, none with a face")
+            raise ValueError(
+                f"{self.images} has {len(found)} of {len(truth)} photos in {self.points}, none with a face"
+            )
         good = np.stack(measured)
         lengths = np.linalg.norm(good, axis=2)
         result = evaluate.figure(lengths.mean(1))
         print(f"five points over eye distance: {result}; no face in {len(found) - len(good)} photos")
         names = ("left eye", "right eye", "nose", "left mouth", "right mouth")
         each = dict(zip(names, lengths.mean(0).tolist(), strict=True))
-        print("each:", {name: round(value, 4) for name, value in each.items()}, "mean offset:", good.mean((0, 1)).round(4))
+        print(
+            "each:",
+            {name: round(value, 4) for name, value in each.items()},
+            "mean offset:",
+            good.mean((0, 1)).round(4),
+        )
         return {"five_points": asdict(result), "each": each, "failures": len(found) - len(good)}
 
     def _save(self, figures: dict[str, Any]) -> int:
@@ -174,7 +185,8 @@ class ModelInfo:
         """Print and return the exit code."""
         model = load_face_model(self.model)
         sizes = {name: getattr(model.layout, name) for name in ("shape", "expression", "reflectance")}
-        print(f"{model.name} {model.version}, licence {model.licence}, units {model.units}, digest {model.digest[:16]}")
+        digest = model.digest[:16]
+        print(f"{model.name} {model.version}, licence {model.licence}, units {model.units}, digest {digest}")
         print(f"{model.vertices} vertices, {len(model.triangles)} triangles, modes {sizes}")
         print(f"regions: {', '.join(sorted(model.regions))}")
         print(f"named face units: {len(model.unit_names)}")
@@ -264,7 +276,7 @@ class Model:
 
     def run(self) -> int:
         """Run the command."""
-        return self.command.run()
+        return self.command.run()  # type: ignore[attr-defined]  # a union that tyro reads
 
 
 @dataclass(frozen=True)
@@ -275,12 +287,12 @@ class Corpus:
 
     def run(self) -> int:
         """Run the command."""
-        return self.command.run()
+        return self.command.run()  # type: ignore[attr-defined]  # a union that tyro reads
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train a network. Give --recipe paper|default|FILE.json first; every other option changes that recipe."""
+    """Train a network. Give --recipe paper|default|FILE.json first; other options change that recipe."""
 
     arguments: tuple[str, ...] = field(default=())
 
@@ -327,13 +339,16 @@ def run_batch(photos: Sequence[str], process: Process, out: Path, outputs: tuple
     try:
         # Closing the stream writes the report, also when the interrupt comes between two photos.
         with contextlib.closing(process_photos(photos, process, out, outputs)) as stream:
-            for entry in track(stream, "photos", len(photos), console=console, disable=not console.is_terminal):
+            for entry in track(
+                stream, "photos", len(photos), console=console, disable=not console.is_terminal
+            ):
                 entries.append(entry)
                 if entry.status != "ok":
                     say("yellow", entry.status, f"{entry.photo}: {entry.reason}")
     except KeyboardInterrupt:
         done = sum(entry.status == "ok" for entry in entries)
-        console.print(f"interrupted after {len(entries)} of {len(photos)} photos; {done} are complete in {out}")
+        text = f"interrupted after {len(entries)} of {len(photos)} photos; {done} are complete in {out}"
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
         return INTERRUPTED
     good = sum(entry.status == "ok" for entry in entries)
     print(f"{good} of {len(photos)} photos reconstructed; results and report.json are in {out}")
@@ -348,12 +363,19 @@ def parse(arguments: Sequence[str]) -> Any:
     for name, command in COMMANDS.items():
         named = _named(command, name)
         union = named if union is None else union | named
-    return tyro.cli(union, args=list(arguments), prog="mofaface", description="One photograph in, a face with meaning out.")
+    return tyro.cli(
+        union,
+        args=list(arguments),
+        prog="mofaface",
+        description="One photograph in, a face with meaning out.",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 all done, 2 some photos gave no face, 1 nothing could be done."""
-    logging.basicConfig(level="INFO", format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
+    logging.basicConfig(
+        level="INFO", format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
+    )
     try:
         command = parse(sys.argv[1:] if arguments is None else arguments)
     except SystemExit as error:

@@ -63,27 +63,30 @@ def errors_on_corpus(autoencoder: Autoencoder, corpus: CorpusSplit) -> dict[str,
 
 
 def five_points(landmarks: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, "5 2"]:
-    """Eye centres (mean of the six lid points), nose tip and mouth corners, in the order of the picture from the left."""
+    """Eye centres (mean of the six lid points), nose tip and mouth corners, from the picture's left."""
     eyes = [landmarks[36:42].mean(0), landmarks[42:48].mean(0)]
     return np.stack([*eyes, landmarks[30], landmarks[48], landmarks[54]])
 
 
 def read_points(path: Path) -> dict[str, Float[np.ndarray, "5 2"]]:
-    """Manual points by file name from a CSV with a column `file` and ten coordinates; raises ValueError if it has others."""
+    """Manual points by file name from a CSV with a column `file` and ten coordinates; else ValueError."""
     with open(path, newline="") as file:
         rows = list(csv.reader(file))
     if not rows or rows[0][:1] != ["file"] or len(rows[0]) != 11:
-        raise ValueError(f"{path} must have the columns file and x, y of five points; it has {rows[0] if rows else 'none'}")
+        found = rows[0] if rows else "none"
+        raise ValueError(f"{path} must have the columns file and x, y of five points; it has {found}")
     try:
         return {row[0]: np.array(row[1:], np.float64).reshape(5, 2) for row in rows[1:] if row}
     except ValueError as error:
-        raise ValueError(f"{path} must give ten numbers after each file name ({error}); correct that line") from None
+        raise ValueError(
+            f"{path} must give ten numbers after each file name ({error}); correct that line"
+        ) from None
 
 
 def errors_on_points(
     reconstruct: Callable[[Photo], list[Reconstruction]], points: dict[str, np.ndarray], images: Path
 ) -> Iterator[tuple[str, Float[np.ndarray, "5 2"] | None]]:
-    """For each annotated photo its name and the five errors over the eye distance; None when no face was found.
+    """For each annotated photo its name and the five errors over the eye distance; None without a face.
 
     Of several faces the one nearest to the annotation is taken: it tells which face is meant.
     """

@@ -1,4 +1,4 @@
-"""From a photograph to its largest face by optimisation: detection, landmarks, crop, fit, and results in terms of the photo."""
+"""From a photograph to its largest face by optimisation, in terms of the photo."""
 
 import torch
 from jaxtyping import Float
@@ -18,7 +18,7 @@ from mofaface.reconstruct import describe
 from mofaface.reconstruction import Reconstruction
 from mofaface.report import NoFaceError
 
-# Landmarks whose confidences sum to less than this many sure points would throw the head about more than place it.
+# Landmarks whose confidences sum to fewer sure points than this would throw the head about.
 FEWEST_LANDMARKS = 6.0
 
 
@@ -56,7 +56,7 @@ class PhotoFitter:
     def _find_landmarks(
         self, photo: Photo, box: Box, crop: Crop
     ) -> tuple[Float[Tensor, "1 46 2"] | None, Float[Tensor, "1 46"] | None]:
-        """The 46 landmarks in pixels of the crop with their confidences; None where they are not used or not found."""
+        """The 46 landmarks in pixels of the crop with their confidences; None where not used or not found."""
         if not self.landmarks:
             return None, None
         mesh = find_mesh(photo, box)

@@ -1,4 +1,4 @@
-"""From a photograph to its faces: detection, crop, one pass of the network, and results in terms of the photo."""
+"""From a photograph to its faces: detection, crop, one pass of the network, results in terms of the photo."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,8 +33,10 @@ class Reconstructor:
         self.detector = detector
         self.weights = weights
 
-    def __call__(self, source: PhotoSource, faces: Literal["largest", "all"] = "largest") -> list[Reconstruction]:
-        """The faces of a photo (file, bytes, RGB array or Pillow image), largest first; empty when there is none.
+    def __call__(
+        self, source: PhotoSource, faces: Literal["largest", "all"] = "largest"
+    ) -> list[Reconstruction]:
+        """The faces of a photo (file, bytes, RGB array, Pillow image), largest first; empty if there is none.
 
         Raises PhotoError when the photo cannot be read.
         """
@@ -54,7 +56,9 @@ class Reconstructor:
         device = next(self.autoencoder.parameters()).device
         image = crops_to_tensor(crops).to(device)
         code, face = self.autoencoder(image)
-        return describe(self.autoencoder.decoder, photo, crops, code, face, photometric_error(image, face), self.weights)
+        return describe(
+            self.autoencoder.decoder, photo, crops, code, face, photometric_error(image, face), self.weights
+        )
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from mofaface.pictures import overlay, save_picture
 
 FORMAT = "mofaface-code"
 FORMAT_VERSION = "1"
+CONVENTION = "mm, radians, pixels with (0, 0) at the corner; camera x right, y down, z forward; RGB in [0, 1]"
 Output = Literal["overlay", "glb", "obj", "ply", "json"]
 DEFAULT_OUTPUTS: tuple[Output, ...] = ("overlay", "glb", "json")
 
@@ -79,7 +80,7 @@ class Reconstruction:
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "convention": "mm, radians, pixels with (0, 0) at the corner; camera x right, y down, z forward; RGB in [0, 1]",
+            "convention": CONVENTION,
             "model": self.model,
             "weights": self.weights,
             "code": {name: getattr(self.code, name).tolist() for name in vars(self.code)},
@@ -93,7 +94,7 @@ class Reconstruction:
     def save(
         self, out: str | Path, name: str | None = None, outputs: Iterable[Output] = DEFAULT_OUTPUTS
     ) -> Path:
-        """Write the folder `out/name` (the photo's name if not given) and return it; it appears only when complete."""
+        """Write the folder `out/name` (default: the photo's name) and return it; it appears when complete."""
         folder = Path(out) / (name or Path(self.photo.name).stem)
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ FORMAT = "mofaface-report"
 FORMAT_VERSION = "1"
 REPORT = "report.json"
 Process = Callable[[Photo], list[Reconstruction]]
+Status = Literal["ok", "no face", "unreadable", "failed"]
 
 
 class NoFaceError(ValueError):
@@ -28,7 +29,7 @@ class Entry:
 
     photo: str
     """Path as it was given."""
-    status: Literal["ok", "no face", "unreadable", "failed"]
+    status: Status
     """"ok" when at least one face was reconstructed and written."""
     reason: str = ""
     """Why there is no face; for "ok", what was done to the photo, if anything."""
@@ -47,7 +48,11 @@ def folder_names(photos: Sequence[str]) -> list[str]:
     for photo in photos:
         path = Path(photo)
         stem = path.stem or "photo"
-        candidates = (stem, f"{stem}.{path.suffix.lstrip('.')}", *(f"{stem}.{n}" for n in range(2, len(photos) + 2)))
+        candidates = (
+            stem,
+            f"{stem}.{path.suffix.lstrip('.')}",
+            *(f"{stem}.{n}" for n in range(2, len(photos) + 2)),
+        )
         name = next(c for c in candidates if c.lower() not in taken)
         taken.add(name.lower())  # some file systems do not tell upper from lower case
         names.append(name)
@@ -56,7 +61,7 @@ def folder_names(photos: Sequence[str]) -> list[str]:
 
 def process_photos(
     photos: Sequence[str], process: Process, out: Path, outputs: Iterable[Output]
-) -> Iterator[Entry]:
+) -> Generator[Entry, None, None]:
     """Reconstruct photos one after the other, write their folders, and yield an entry for each.
 
     The report is written at the end, also when the caller stops early or is interrupted.
@@ -78,7 +83,7 @@ def _process_photo(
 ) -> Entry:
     started = time.perf_counter()
 
-    def entry(status: str, reason: str, **more: list) -> Entry:
+    def entry(status: Status, reason: str, **more: list) -> Entry:
         return Entry(source, status, reason, round(time.perf_counter() - started, 4), **more)
 
     try:
@@ -102,7 +107,9 @@ def make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise ValueError(f"results go into a folder, and {out} is, or lies under, a file; give another --out") from None
+        raise ValueError(
+            f"results go into a folder, and {out} is, or lies under, a file; give another --out"
+        ) from None
 
 
 def _cause(error: Exception, out: Path) -> str:
@@ -119,7 +126,11 @@ def _further(name: str, number: int, reserved: frozenset[str]) -> str:
 
 def write_report(path: Path, entries: Sequence[Entry]) -> None:
     """Write `report.json`; the file appears only when it is complete."""
-    report = {"format": FORMAT, "format_version": FORMAT_VERSION, "photos": [asdict(entry) for entry in entries]}
+    report = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "photos": [asdict(entry) for entry in entries],
+    }
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text(json.dumps(report, indent=1))

@@ -1,4 +1,4 @@
-"""Random faces of a face model: the picture by which one judges whether its statistics are those of people."""
+"""Random faces of a face model: the picture by which one judges whether they look like people."""
 
 import math
 from pathlib import Path
