@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "src"
 LAYERS = (
-    ("rotation", "camera", "mesh", "harmonics", "sampling", "rasterizer", "rasterizer_plain", "similarity"),
+    ("rotation", "camera", "mesh", "harmonics", "sampling", "rasterizer", "rasterizer_plain", "similarity", "files"),
     ("code", "photo", "crop", "face_model", "landmarks", "face_models", "face_models.container"),
     ("encoders", "decoder", "detection", "facemesh", "kernels"),
     ("autoencoder", "jacobian", "losses", "metrics", "weights"),

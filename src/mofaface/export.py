@@ -14,7 +14,6 @@ A GLB has a matt surface that the program lights, fit for reflectance; `unlit` s
 """
 
 import json
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from mofaface.files import written_whole
 from mofaface.mesh import vertex_normals
 
 FORMAT = "mofaface-mesh version 1"
@@ -69,12 +69,8 @@ def write_mesh(path: str | Path, mesh: Mesh, unlit: bool = False) -> Path:
         raise ValueError(f"a mesh is written as {', '.join(SUFFIXES)}; got {path.name!r}: change its ending")
     _check(mesh)
     content = _glb(mesh, unlit) if suffix == ".glb" else _obj(mesh) if suffix == ".obj" else _ply(mesh)
-    temporary = path.with_name(f"{path.name}.partial")
-    try:
+    with written_whole(path) as temporary:
         temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -6,7 +6,6 @@ shipped), the metadata holds `encoder` (its configuration), `face_model` (name, 
 """
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from mofaface.camera import Camera
 from mofaface.decoder import Decoder
 from mofaface.encoders import CodeGains, EncoderConfig, WeightsError, build_encoder
 from mofaface.face_model import FaceModel
+from mofaface.files import written_whole
 
 FORMAT = "mofaface-weights"
 FORMAT_VERSION = "1"
@@ -32,20 +32,15 @@ T = TypeVar("T")
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write tensors and JSON metadata; the file appears under its name only when it is complete."""
-    temporary = Path(f"{path}.partial")
+    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    texts = {name: v if isinstance(v, str) else json.dumps(v) for name, v in metadata.items()}
     try:
-        save_file(
-            {name: t.detach().cpu().contiguous() for name, t in tensors.items()},
-            temporary,
-            {name: v if isinstance(v, str) else json.dumps(v) for name, v in metadata.items()},
-        )
-        os.replace(temporary, path)
+        with written_whole(path) as temporary:
+            save_file(plain, temporary, texts)
     except (OSError, SafetensorError) as error:
         raise OSError(
             f"{path} could not be written ({error}); check its folder and the space there"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_tensors(path: Path, wanted: str) -> tuple[dict[str, Tensor], dict[str, str]]:

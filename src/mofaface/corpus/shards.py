@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,19 +9,15 @@ from typing import Any
 
 from mofaface.corpus.config import CorpusError
 from mofaface.corpus.sample import Sample
+from mofaface.files import written_whole
 
 
 def write_shard(path: Path, samples: Iterable[Sample]) -> None:
     """A shard under its final name once it is complete."""
-    temporary = path.with_suffix(".tar.part")
-    try:
-        with tarfile.open(temporary, "w") as archive:
-            for sample in samples:
-                _add(archive, f"{sample.key}.jpg", sample.jpeg)
-                _add(archive, f"{sample.key}.json", sample.json())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as temporary, tarfile.open(temporary, "w") as archive:
+        for sample in samples:
+            _add(archive, f"{sample.key}.jpg", sample.jpeg)
+            _add(archive, f"{sample.key}.json", sample.json())
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -53,9 +48,5 @@ def read_shard(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
 
 def write_text(path: Path, text: str) -> None:
     """A text file, whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    try:
+    with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -12,13 +12,13 @@ Bases carry their standard deviations. The header's metadata holds `format`, `fo
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from mofaface.files import written_whole
 from mofaface.face_model import FaceModel, FaceModelArrays, SparseMatrix
 
 FORMAT = "mofaface-face-model"
@@ -44,12 +44,8 @@ def write_face_model(path: Path, arrays: FaceModelArrays) -> str:
         "unit_names": json.dumps(arrays.unit_names),
         **texts,
     }
-    temporary = Path(f"{path}.partial")
-    try:
+    with written_whole(path) as temporary:
         save_file(tensors, temporary, metadata)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return digest
 
 
