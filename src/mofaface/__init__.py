@@ -1,13 +1,23 @@
 """One photograph in, a face with meaning out: pose, shape, expression, skin reflectance and light.
 
-    import mofaface
-    faces = mofaface.load()("photo.jpg")
+import mofaface
+faces = mofaface.load()("photo.jpg")
 """
 
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Code", "FaceModel", "Photo", "PhotoError", "Reconstruction", "Reconstructor", "load", "load_face_model", "read_photo"]
+__all__ = [
+    "Code",
+    "FaceModel",
+    "Photo",
+    "PhotoError",
+    "Reconstruction",
+    "Reconstructor",
+    "load",
+    "load_face_model",
+    "read_photo",
+]
 
 if TYPE_CHECKING:
     from mofaface.code import Code

@@ -98,10 +98,21 @@ class FaceModel(nn.Module):
 
     def __init__(self, arrays: FaceModelArrays, digest: str = ""):
         super().__init__()
-        self.name, self.version, self.licence, self.digest = arrays.name, arrays.version, arrays.licence, digest
+        self.name, self.version, self.licence, self.digest = (
+            arrays.name,
+            arrays.version,
+            arrays.licence,
+            digest,
+        )
         self.units, self.notes, self.unit_names = arrays.units, arrays.notes, arrays.unit_names
         self.arrays = arrays = arrays.subdivided()
-        for name in ("mean_shape", "shape_basis", "expression_basis", "mean_reflectance", "reflectance_basis"):
+        for name in (
+            "mean_shape",
+            "shape_basis",
+            "expression_basis",
+            "mean_reflectance",
+            "reflectance_basis",
+        ):
             self._keep(name, torch.from_numpy(np.ascontiguousarray(getattr(arrays, name), np.float32)))
         self._keep("triangles", torch.from_numpy(arrays.triangles.astype(np.int64)))
         landmarks = torch.from_numpy(arrays.landmarks_68.astype(np.int64))
@@ -154,7 +165,9 @@ def _restrict(
     place = np.full(len(a.mean_shape), -1, np.int64)
     place[keep] = np.arange(len(keep))
     if (place[a.landmarks_68] < 0).any():
-        raise ValueError(f"the coarse mesh of face model '{a.name}' lacks some of its landmarks; rebuild the model")
+        raise ValueError(
+            f"the coarse mesh of face model '{a.name}' lacks some of its landmarks; rebuild the model"
+        )
     return replace(
         a,
         mean_shape=a.mean_shape[keep],

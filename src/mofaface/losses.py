@@ -34,9 +34,7 @@ class LossWeights:
                 raise ValueError(f"weight {f.name} must be a finite number ≥ 0, got {getattr(self, f.name)}")
 
 
-def photometric(
-    image: Float[Tensor, "batch 3 height width"], face: Face
-) -> Float[Tensor, "batch"]:
+def photometric(image: Float[Tensor, "batch 3 height width"], face: Face) -> Float[Tensor, "batch"]:
     """E_photo: Σ over front-facing vertices of the RGB distance, divided by N (equation 8)."""
     return (face.front * colour_distance(image, face)).mean(-1)
 
@@ -87,7 +85,9 @@ def total(
     if weights.land == 0:
         return E
     if land is None:
-        raise ValueError(f"w_land is {weights.land}, but no landmark term came; give landmarks or set w_land to 0")
+        raise ValueError(
+            f"w_land is {weights.land}, but no landmark term came; give landmarks or set w_land to 0"
+        )
     return E + weights.land * land
 
 

@@ -13,13 +13,14 @@ Bases carry their standard deviations. The header's metadata holds `format`, `fo
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mofaface.files import written_whole
 from mofaface.face_model import FaceModel, FaceModelArrays, SparseMatrix
+from mofaface.files import written_whole
 
 FORMAT = "mofaface-face-model"
 FORMAT_VERSION = "1"
@@ -64,15 +65,21 @@ def read_arrays(path: Path) -> tuple[FaceModelArrays, str]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
-        raise ContainerError(f"{path} is not a readable face model ({error}); copy or build it again") from error
+        raise ContainerError(
+            f"{path} is not a readable face model ({error}); copy or build it again"
+        ) from error
     if metadata.get("format") != FORMAT:
-        raise ContainerError(f"{path} holds '{metadata.get('format', 'something else')}', not a face model ('{FORMAT}')")
+        raise ContainerError(
+            f"{path} holds '{metadata.get('format', 'something else')}', not a face model ('{FORMAT}')"
+        )
     if metadata.get("format_version") != FORMAT_VERSION:
         raise ContainerError(
             f"{path} has format version {metadata.get('format_version')}; this mofaface reads version {FORMAT_VERSION}"
         )
     if _digest(tensors) != metadata.get("digest"):
-        raise ContainerError(f"{path} is damaged: its arrays do not match their digest; copy or build it again")
+        raise ContainerError(
+            f"{path} is damaged: its arrays do not match their digest; copy or build it again"
+        )
     return _from_tensors(tensors, metadata), metadata["digest"]
 
 
@@ -98,19 +105,16 @@ def _to_tensors(a: FaceModelArrays) -> dict[str, np.ndarray]:
 
 
 def _from_tensors(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> FaceModelArrays:
-    subdivision = None
+    values: dict[str, Any] = {name: metadata[name] for name in _TEXTS}
+    values |= {name: tensors[name] for name in _INTEGERS + _FLOATS if name in tensors}
     if "subdivision/indptr" in tensors:
-        subdivision = SparseMatrix(
-            *(tensors[f"subdivision/{part}"] for part in ("indptr", "indices", "values")),
-            columns=len(tensors["mean_shape"]),
-        )
+        indptr, indices, entries = (tensors[f"subdivision/{part}"] for part in ("indptr", "indices", "values"))
+        values["subdivision"] = SparseMatrix(indptr, indices, entries, columns=len(tensors["mean_shape"]))
     return FaceModelArrays(
-        **{name: metadata[name] for name in _TEXTS},
-        **{name: tensors[name] for name in _INTEGERS + _FLOATS if name in tensors},
+        **values,
         shape_basis=tensors["shape_basis"].astype(np.float32),
         expression_basis=tensors["expression_basis"].astype(np.float32),
         reflectance_basis=tensors["reflectance_basis"] * tensors["reflectance_scale"],
-        subdivision=subdivision,
         regions={n.removeprefix("region/"): t for n, t in tensors.items() if n.startswith("region/")},
         unit_names=tuple(json.loads(metadata["unit_names"])),
     )

@@ -16,7 +16,9 @@ def write_checkpoint(
     path: Path, parts: dict[str, nn.Module], optimiser: torch.optim.Optimizer, values: dict[str, Any]
 ) -> None:
     """Write the state of modules (by name) and of the optimiser; `values` are plain."""
-    tensors = {f"{part}/{name}": t for part, module in parts.items() for name, t in module.state_dict().items()}
+    tensors = {
+        f"{part}/{name}": t for part, module in parts.items() for name, t in module.state_dict().items()
+    }
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{name}": t for name, t in state.items()}
     # safetensors refuses tensors that share memory; a clone of each is cheap next to the file.
@@ -24,7 +26,9 @@ def write_checkpoint(
     write_tensors(path, tensors, {"format": FORMAT, "format_version": FORMAT_VERSION, "values": values})
 
 
-def read_checkpoint(path: Path, parts: dict[str, nn.Module], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+def read_checkpoint(
+    path: Path, parts: dict[str, nn.Module], optimiser: torch.optim.Optimizer
+) -> dict[str, Any]:
     """Put a checkpoint's state back into modules and optimiser and return its plain values."""
     tensors, metadata = read_tensors(path, FORMAT)
     try:
@@ -34,7 +38,9 @@ def read_checkpoint(path: Path, parts: dict[str, nn.Module], optimiser: torch.op
             {"state": _optimiser_state(tensors), "param_groups": optimiser.state_dict()["param_groups"]}
         )
     except (RuntimeError, ValueError) as error:
-        raise WeightsError(f"{path} belongs to a run with another configuration: {str(error)[:300]}") from error
+        raise WeightsError(
+            f"{path} belongs to a run with another configuration: {str(error)[:300]}"
+        ) from error
     return json.loads(metadata["values"])
 
 

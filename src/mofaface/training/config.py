@@ -120,7 +120,9 @@ def load_recipe(name_or_path: str) -> TrainConfig:
         return RECIPES[name_or_path]
     path = Path(name_or_path)
     if not path.is_file():
-        raise ValueError(f"a recipe is {' or '.join(RECIPES)} or a JSON file, and '{name_or_path}' is neither")
+        raise ValueError(
+            f"a recipe is {' or '.join(RECIPES)} or a JSON file, and '{name_or_path}' is neither"
+        )
     try:
         return from_plain(TrainConfig, json.loads(path.read_text()))
     except (ValueError, TypeError, KeyError) as error:
@@ -134,7 +136,7 @@ def to_plain(config: Any) -> dict[str, Any]:
 
 def from_plain(cls: type, plain: dict[str, Any]) -> Any:
     """The configuration of what `to_plain` gave; raises ValueError for a field that does not exist."""
-    hints = get_type_hints(cls)
+    hints: dict[str, Any] = get_type_hints(cls)
     unknown = plain.keys() - {f.name for f in fields(cls)}
     if unknown:
         raise ValueError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}")
@@ -142,7 +144,7 @@ def from_plain(cls: type, plain: dict[str, Any]) -> Any:
     for name, value in plain.items():
         hint = hints[name]
         if is_dataclass(hint):
-            value = from_plain(hint, value)
+            value = from_plain(hint, value)  # type: ignore[arg-type]
         elif value is not None and Path in (hint, *getattr(hint, "__args__", ())):
             value = Path(value)
         values[name] = value

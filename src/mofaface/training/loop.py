@@ -14,7 +14,7 @@ from mofaface.corpus import CorpusSplit, load_corpus
 from mofaface.decoder import Decoder
 from mofaface.encoders import build_encoder
 from mofaface.face_models import load_face_model
-from mofaface.losses import LossWeights, landmark, photometric, total
+from mofaface.losses import landmark, photometric, total
 from mofaface.metrics import landmark_error
 from mofaface.training.batches import Batch, batches
 from mofaface.training.checkpoint import read_checkpoint, write_checkpoint
@@ -46,7 +46,7 @@ class Trainer:
         encoder = build_encoder(config.encoder, model.layout, config.pretrained)
         decoder = Decoder(model.coarse() if config.mesh == "coarse" else model)
         # Depthwise convolutions are several times faster with the channels last.
-        encoder = encoder.to(memory_format=torch.channels_last)
+        encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.autoencoder = Autoencoder(encoder, decoder).to(self.device)
         self.optimiser = build_optimiser(encoder, config.optimiser)
         average = get_ema_multi_avg_fn(config.average)
@@ -83,7 +83,9 @@ class Trainer:
 
     def _move(self, loss: float) -> None:
         """Let the optimiser step, unless a NaN or an infinity would poison the network."""
-        parameters = [p for group in self.optimiser.param_groups for p in group["params"] if p.grad is not None]
+        parameters = [
+            p for group in self.optimiser.param_groups for p in group["params"] if p.grad is not None
+        ]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimiser.clip or float("inf"))
         if not (torch.isfinite(norm) and loss == loss):
             self.skipped += 1
@@ -108,9 +110,15 @@ class Trainer:
         """Write the checkpoint and the weights file of the run's folder."""
         values = {"iteration": self.iteration, "config": to_plain(self.config)}
         write_checkpoint(self.config.out / "checkpoint.safetensors", self.parts, self.optimiser, values)
-        training = {"iteration": self.iteration, "weights": asdict(self.config.weights), "seed": self.config.seed}
+        training = {
+            "iteration": self.iteration,
+            "weights": asdict(self.config.weights),
+            "seed": self.config.seed,
+        }
         state = self.best.encoder.state_dict()
-        write_weights(self.config.out / "weights.safetensors", state, self.config.encoder, self._full(), training)
+        write_weights(
+            self.config.out / "weights.safetensors", state, self.config.encoder, self._full(), training
+        )
 
     def _full(self) -> Decoder:
         return Decoder(load_face_model(self.config.model), self.autoencoder.decoder.camera)

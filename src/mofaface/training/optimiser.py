@@ -23,7 +23,9 @@ def build_optimiser(encoder: Encoder, config: OptimiserConfig) -> torch.optim.Op
     return torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.99), weight_decay=config.weight_decay)
 
 
-def set_rates(optimiser: torch.optim.Optimizer, config: OptimiserConfig, iteration: int, iterations: int) -> None:
+def set_rates(
+    optimiser: torch.optim.Optimizer, config: OptimiserConfig, iteration: int, iterations: int
+) -> None:
     """Give every group its rate for this iteration."""
     factor = min(1.0, (iteration + 1) / config.warmup) if config.warmup else 1.0
     if config.cosine:

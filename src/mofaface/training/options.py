@@ -22,6 +22,8 @@ def parse_training(arguments: Sequence[str]) -> tuple[TrainConfig, bool]:
     recipe = load_recipe(str(chosen.resume / "config.json") if chosen.resume else chosen.recipe)
     if chosen.resume:
         recipe = replace(recipe, out=chosen.resume)
-    description = "Train a network. --recipe paper|default|FILE.json is the start, --resume DIR goes on with a run."
+    description = (
+        "Train a network. --recipe paper|default|FILE.json is the start, --resume DIR goes on with a run."
+    )
     config = tyro.cli(TrainConfig, default=recipe, args=rest, prog="mofaface train", description=description)
     return config, chosen.resume is not None

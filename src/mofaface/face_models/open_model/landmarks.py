@@ -4,9 +4,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
-from mofaface.landmarks import MIRROR_68
 from mofaface.face_models.open_model.sources import SourceError
 from mofaface.face_models.open_model.subdivision import CutMesh
+from mofaface.landmarks import MIRROR_68
 
 # Numbers of vertices in base.obj; of two, the skin vertex nearest to their middle is taken.
 # fmt: off
