@@ -2,13 +2,13 @@
 
 import errno
 import json
-import os
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from mofaface.files import written_whole
 from mofaface.photo import Photo, PhotoError, read_photo
 from mofaface.reconstruction import Output, Reconstruction
 
@@ -131,12 +131,8 @@ def write_report(path: Path, entries: Sequence[Entry]) -> None:
         "format_version": FORMAT_VERSION,
         "photos": [asdict(entry) for entry in entries],
     }
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with written_whole(path) as partial:
         partial.write_text(json.dumps(report, indent=1))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def exit_code(entries: Sequence[Entry]) -> int:
