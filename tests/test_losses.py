@@ -9,10 +9,11 @@ from torch.autograd import gradcheck
 
 from mofaface.decoder import Decoder
 from mofaface.losses import (
+    USUAL_LIGHT,
     LossWeights,
     colour_distance,
     landmark,
-    light_colour,
+    light_prior,
     photometric,
     regularisation,
     safe_norm,
@@ -138,15 +139,18 @@ def test_landmarks_at_their_places_cost_nothing(decoder, code):
     assert not landmark(face, vertices, face.uv_crop[:, vertices], torch.ones(2, 46).double(), 240).any()
 
 
-def test_white_light_costs_nothing(code):
-    grey = replace(code, gamma=code.gamma[..., :1].expand(-1, -1, 3))
-    torch.testing.assert_close(light_colour(grey), torch.zeros(2).double())
-    assert (light_colour(code) > 0).all()
+def test_white_light_of_the_usual_level_costs_nothing(code):
+    gamma = code.gamma[..., :1].expand(-1, -1, 3).clone()
+    gamma[:, 0] = USUAL_LIGHT
+    torch.testing.assert_close(light_prior(replace(code, gamma=gamma)), torch.zeros(2).double())
+    gamma[:, 0] += 0.5
+    torch.testing.assert_close(light_prior(replace(code, gamma=gamma)), torch.full((2,), 0.25).double())
+    assert (light_prior(code) > 0).all()
 
 
 def test_the_weights_are_the_paper_s():
     w = LossWeights()
-    assert (w.photo, w.reg, w.beta, w.delta, w.land, w.light) == (1.92, 2.9e-5, 1.7e-3, 0.8, 0.0, 0.0)
+    assert (w.photo, w.reg, w.beta, w.delta, w.land, w.light, w.contour) == (1.92, 2.9e-5, 1.7e-3, 0.8, 0, 0, 0)
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])

@@ -10,6 +10,10 @@ from mofaface.code import Code
 from mofaface.decoder import Face
 from mofaface.sampling import sample_bilinear
 
+# With the ambient offset of 0.7 a mean shading of 0.9, under which the average skin has the average colour of faces in
+# photographs.
+USUAL_LIGHT = 0.2
+
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -26,7 +30,9 @@ class LossWeights:
     delta: float = 0.8
     """w_delta, expression inside the regulariser."""
     light: float = 0.0
-    """Weight of white light: 0 in the paper, which lets coloured light explain skin."""
+    """Weight of the light's prior: 0 in the paper, which lets bright or coloured light explain skin."""
+    contour: float = 0.0
+    """Weight of the jaw's 17 points beside the 46: 0 in the paper, where faces shrink away from what is not skin."""
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -67,9 +73,13 @@ def regularisation(code: Code, beta: float, delta: float) -> Float[Tensor, "batc
     return a + beta * b + delta * d
 
 
-def light_colour(code: Code) -> Float[Tensor, "batch"]:
-    """Σ of squared differences between the light's colour channels and their mean: zero for white light."""
-    return ((code.gamma - code.gamma.mean(-1, keepdim=True)) ** 2).sum((-2, -1))
+def light_prior(code: Code) -> Float[Tensor, "batch"]:
+    """Squared distance of the light from white and of its mean level from a usual one, in squares of shading.
+
+    No paper term: photographs alone cannot tell dark skin in bright light from light skin in dim light.
+    """
+    grey = code.gamma.mean(-1, keepdim=True)
+    return ((code.gamma - grey) ** 2).sum((-2, -1)) + (grey[..., 0, 0] - USUAL_LIGHT) ** 2
 
 
 def total(
@@ -81,7 +91,7 @@ def total(
     """
     E = weights.photo * photo + weights.reg * regularisation(code, weights.beta, weights.delta)
     if weights.light:
-        E = E + weights.light * light_colour(code)
+        E = E + weights.light * light_prior(code)
     if weights.land == 0:
         return E
     if land is None:

@@ -247,7 +247,7 @@ def test_paper_recipe_steps(config, eight):
     paper = replace(configs.PAPER, encoder=TINY, model=config.model, out=config.out, threads=1)
     trainer = Trainer(paper)
     before = everything(trainer)
-    five = Batch(eight.image[:5], eight.landmarks[:5], eight.confidence[:5])
+    five = Batch(**{name: tensor[:5] for name, tensor in vars(eight).items()})
     terms = [trainer.step(five) for _ in range(3)]
     assert all(1.92 * entry["photo"] <= entry["loss"] < 1.92 * entry["photo"] + 0.01 for entry in terms)
     assert all(

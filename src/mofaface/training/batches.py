@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mofaface.corpus import CorpusSplit
 from mofaface.crop import CROP_SIZE
-from mofaface.landmarks import LANDMARKS_46, MIRROR_68
+from mofaface.landmarks import LANDMARK_GROUPS, LANDMARKS_46, MIRROR_68
 from mofaface.training.config import Augmentation
 
 
@@ -29,10 +29,14 @@ class Batch:
     """Pixels of the crop."""
     confidence: Float[Tensor, "batch 46"]
     """0 to 1 for each landmark."""
+    contour: Float[Tensor, "batch 17 2"]
+    """The jaw's points, pixels of the crop."""
+    contour_confidence: Float[Tensor, "batch 17"]
+    """0 to 1 for each of them."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on a device."""
-        return Batch(self.image.to(device), self.landmarks.to(device), self.confidence.to(device))
+        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
 def chosen(count: int, batch: int, seed: int, iteration: int) -> list[int]:
@@ -54,9 +58,10 @@ def make_batch(corpus: CorpusSplit, indices: list[int], augmentation: Augmentati
         images.append(image)
         points.append(landmarks)
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
-    inner = list(LANDMARKS_46)
-    confidence = corpus.confidence[indices][:, inner].astype(np.float32)
-    return Batch(pixels, torch.from_numpy(np.stack(points)[:, inner]), torch.from_numpy(confidence))
+    landmarks = torch.from_numpy(np.stack(points))
+    confidence = torch.from_numpy(corpus.confidence[indices].astype(np.float32))
+    inner, jaw = list(LANDMARKS_46), list(LANDMARK_GROUPS["jaw"])
+    return Batch(pixels, landmarks[:, inner], confidence[:, inner], landmarks[:, jaw], confidence[:, jaw])
 
 
 def augment(

@@ -66,7 +66,9 @@ class TrainConfig:
     """Which network, and its units."""
     pretrained: Path | None = None
     """Weights file the network starts from; see docs/encoders.md."""
-    weights: LossWeights = field(default_factory=lambda: LossWeights(land=1.0))
+    weights: LossWeights = field(
+        default_factory=lambda: LossWeights(land=3, reg=1e-4, beta=2, light=0.3, contour=0.3)
+    )
     """Weights of the loss."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     """How the parameters move."""

@@ -69,14 +69,16 @@ class Trainer:
         with torch.autocast(self.device, torch.bfloat16, enabled=config.bfloat16):
             code = self.autoencoder.encoder(batch.image)
         face = self.autoencoder.decoder(code)
-        vertices = self.autoencoder.decoder.model.landmarks_46
+        model = self.autoencoder.decoder.model
         photo = photometric(batch.image, face)
-        land = landmark(face, vertices, batch.landmarks, batch.confidence, batch.image.shape[-1])
-        loss = total(photo, land, code, config.weights).mean()
+        size = batch.image.shape[-1]
+        land = landmark(face, model.landmarks_46, batch.landmarks, batch.confidence, size)
+        jaw = landmark(face, model.landmarks_68[:17], batch.contour, batch.contour_confidence, size)
+        loss = total(photo, land + config.weights.contour * jaw, code, config.weights).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         terms = {"loss": loss.item(), "photo": photo.mean().item(), "land": land.mean().item()}
-        terms["landmark_px"] = landmark_error(face, vertices, batch.landmarks).mean().item()
+        terms["landmark_px"] = landmark_error(face, model.landmarks_46, batch.landmarks).mean().item()
         self._move(loss.item())
         self.iteration += 1
         return terms
