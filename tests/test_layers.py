@@ -11,7 +11,7 @@ LAYERS = (
     ("code", "photo", "crop", "face_model", "landmarks", "face_models", "face_models.container"),
     ("encoders", "decoder", "detection", "facemesh", "kernels"),
     ("autoencoder", "jacobian", "losses", "metrics", "weights"),
-    ("corpus", "synthetic", "baselines", "training", "train", "fit", "evaluate", "reconstruct",
+    ("corpus", "synthetic", "baselines", "training", "train", "fit", "fit_energy", "evaluate", "reconstruct",
      "reconstruction", "report", "fit_photo", "sample", "export", "pictures", "face_models.open_model",
      "face_models.importers"),
     ("cli", "studio", "", "__main__"),

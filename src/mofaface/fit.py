@@ -14,19 +14,24 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from mofaface.code import Code
+from mofaface.code import Code, CodeLayout
 from mofaface.decoder import Decoder
-from mofaface.jacobian import Linearisation, visible_rows
-from mofaface.losses import LossWeights, landmark, photometric, safe_norm, total
-from mofaface.sampling import sample_bilinear
+from mofaface.fit_energy import Hold, Landmarks, Problem
+from mofaface.losses import LossWeights
 
 POSE = ("rotation", "translation")
 GEOMETRY = (*POSE, "alpha", "delta")
 EVERYTHING = tuple(f.name for f in fields(Code))
-# A vertex this near to its colour (RGB distance) gets no more weight: a perfect pixel must not rule the rest.
-_NEAREST = 0.02
+# Standard deviations of a code about its start: coefficients, radians, mm. Nothing is expected of light.
+_EXPECTED = {
+    "alpha": [1.0],
+    "delta": [1.0],
+    "beta": [1.0],
+    "rotation": [0.3],
+    "translation": [12.0, 12.0, 60.0],
+    "gamma": [math.inf],
+}
 _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-7, 1e7
-_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Stage:
     """Standard deviation of the picture's blur in pixels."""
     coarse: bool = True
     """Whether the model's coarse mesh is used."""
+    hold: float = 0.0
+    """Extra weight of the squared distance, in standard deviations, from where the photo's stages began."""
     iterations: int = 10
     """Most steps, taken or refused."""
 
@@ -56,10 +63,12 @@ class FitConfig:
     """Run first when there are landmarks, with their weight at 1 at least."""
     stages: tuple[Stage, ...] = (
         Stage(("gamma",), blur=4.0, iterations=4),
-        Stage((*POSE, "beta", "gamma"), blur=8.0, iterations=12),
-        Stage(blur=4.0, iterations=15),
-        Stage(blur=1.5, iterations=20),
-        Stage(coarse=False, iterations=30),
+        Stage((*POSE, "beta", "gamma"), blur=8.0, hold=3e-3, iterations=12),
+        Stage(blur=4.0, hold=3e-3, iterations=10),
+        Stage(blur=2.0, hold=1e-3, iterations=8),
+        Stage(blur=1.5, hold=3e-4, iterations=8),
+        Stage(blur=1.0, hold=1e-4, iterations=8),
+        Stage(coarse=False, iterations=20),
     )
     """Run in any case, on the photograph."""
     tolerance: float = 2e-4
@@ -79,72 +88,6 @@ class Fit:
     converged: bool
     reason: str
     """Why it stopped, one sentence."""
-
-
-@dataclass(frozen=True)
-class Landmarks:
-    """Detected places of the model's 46 landmarks in pixels of the crop, with a confidence each."""
-
-    places: Float[Tensor, "1 46 2"]
-    confidence: Float[Tensor, "1 46"]
-
-
-class Problem:
-    """The energy of one photograph on one mesh, its gradient and its Gauss–Newton matrix, of packed codes."""
-
-    def __init__(
-        self,
-        image: Float[Tensor, "1 3 height width"],
-        decoder: Decoder,
-        weights: LossWeights,
-        landmarks: Landmarks | None,
-    ):
-        self.image, self.decoder, self.weights, self.landmarks = image, decoder, weights, landmarks
-        self.layout = decoder.model.layout
-        self._linearisation: Linearisation | None = None
-
-    @torch.no_grad()
-    def energy(self, x: Float[Tensor, "size"]) -> float:
-        """E_loss of a code; infinite where it is no number."""
-        code = self.layout.unpack(x[None])
-        face = self.decoder(code)
-        land = None
-        if self.landmarks is not None:
-            vertices, size = self.decoder.model.landmarks_46, self.decoder.camera.size
-            land = landmark(face, vertices, self.landmarks.places, self.landmarks.confidence, size)
-        E = float(total(photometric(self.image, face), land, code, self.weights))
-        return E if math.isfinite(E) else math.inf
-
-    @torch.no_grad()
-    def system(self, x: Float[Tensor, "size"]) -> tuple[Float[Tensor, "size"], Float[Tensor, "size size"]]:
-        """Gradient g and Gauss–Newton matrix H at a code, float64: E(x + d) ≈ E(x) + g·d + d·H d / 2."""
-        self._linearisation = linear = self._linearisation or Linearisation(self.decoder)
-        code = self.layout.unpack(x[None])
-        face = self.decoder(code)
-        motion = linear.motion(code)
-        g, H = self._prior(x)
-        if self.weights.photo:
-            for rows in visible_rows(face.front).split(_ROWS_AT_ONCE):
-                r = (sample_bilinear(self.image, face.uv_crop[:, rows]) - face.colour[:, rows])[0]
-                weight = self.weights.photo / len(face.front[0]) / safe_norm(r).clamp(min=_NEAREST)
-                _add(g, H, linear.residuals(self.image, code, face, motion, rows), r, weight)
-        if self.landmarks is not None and self.weights.land:
-            rows, size = self.decoder.model.landmarks_46, self.decoder.camera.size
-            r = (face.uv_crop[:, rows] - self.landmarks.places)[0] / size
-            weight = 2 * self.weights.land * self.landmarks.confidence[0]
-            _add(g, H, linear.places(face, motion, rows) / size, r, weight)
-        return g, H
-
-    def _prior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient and matrix of the regularisation and of white light, both quadratic."""
-        w, places = self.weights, self.layout.slices()
-        H = torch.zeros(len(x), len(x), dtype=torch.float64, device=x.device)
-        for name, weight in (("alpha", 1.0), ("beta", w.beta), ("delta", w.delta)):
-            H.diagonal()[places[name]] = 2 * w.reg * weight
-        coloured = torch.eye(3, dtype=H.dtype, device=x.device) - 1 / 3
-        light = torch.eye(9, dtype=H.dtype, device=x.device)
-        H[places["gamma"], places["gamma"]] = 2 * w.light * torch.kron(light, coloured)
-        return H @ x.double(), H
 
 
 def fit(
@@ -196,17 +139,29 @@ def _run_stages(truth: Problem, x: Tensor, config: FitConfig) -> Descent:
     """The stages one after the other; the end with the lowest true energy counts."""
     model, camera = truth.decoder.model, truth.decoder.camera
     coarse = Decoder(model.coarse(), camera) if model.arrays.coarse_vertices is not None else truth.decoder
-    best, iterations = Descent(x, truth.energy(x), 0, False, ""), 0
+    best, iterations, begun = Descent(x, truth.energy(x), 0, False, ""), 0, None
     for stage in (config.landmark_stages if truth.landmarks is not None else ()) + config.stages:
         decoder = coarse if stage.coarse else truth.decoder
         image, weights = blurred(truth.image, stage.blur), _stage_weights(truth, stage)
-        problem = Problem(image, decoder, weights, truth.landmarks)
+        begun = x if begun is None and stage.photo else begun
+        hold = None if begun is None else _hold(truth.layout, begun, stage.hold)
+        problem = Problem(image, decoder, weights, truth.landmarks, hold)
         descent = minimise(problem, x, stage, config.tolerance)
         x, iterations = descent.x, iterations + descent.iterations
         E = truth.energy(x)
         if E <= best.energy or best.iterations == 0:
             best = Descent(x, E, iterations, descent.converged, descent.reason)
     return Descent(best.x, best.energy, iterations, best.converged, best.reason)
+
+
+def _hold(layout: CodeLayout, x: Float[Tensor, "size"], weight: float) -> Hold | None:
+    """The spring of a stage: the weak prior of the paper alone lets a face that is off shrink into a patch of skin."""
+    if weight == 0:
+        return None
+    stiffness = torch.zeros_like(x)
+    for name, place in layout.slices().items():
+        stiffness[place] = weight * x.new_tensor(_EXPECTED[name]) ** -2
+    return Hold(x, stiffness)
 
 
 def _stage_weights(truth: Problem, stage: Stage) -> LossWeights:
@@ -250,16 +205,6 @@ def _step(g: Float[Tensor, "free"], H: Float[Tensor, "free free"], damping: floa
     if info != 0:
         return torch.zeros_like(g)
     return -torch.cholesky_solve(g[:, None], L)[:, 0]
-
-
-def _add(
-    g: Tensor, H: Tensor, J: Float[Tensor, "rows k size"], r: Float[Tensor, "rows k"], w: Tensor
-) -> None:
-    """Add the rows' part of Σ w |r|² / 2 to gradient and matrix."""
-    root = w.sqrt()[:, None]
-    A, b = (root[:, :, None] * J).flatten(0, 1), (root * r).flatten()
-    H += (A.mT @ A).double()
-    g += (A.mT @ b).double()
 
 
 def blurred(image: Float[Tensor, "1 3 height width"], sigma: float) -> Float[Tensor, "1 3 height width"]:

@@ -1,0 +1,112 @@
+"""The energy of one photograph as a function of the packed code, with its gradient and Gauss–Newton matrix."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mofaface.decoder import Decoder
+from mofaface.jacobian import Linearisation, visible_rows
+from mofaface.losses import USUAL_LIGHT, LossWeights, landmark, photometric, safe_norm, total
+from mofaface.sampling import sample_bilinear
+
+# A vertex this near to its colour (RGB distance) gets no more weight: a perfect pixel must not rule the rest.
+_NEAREST = 0.02
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A spring to a code: Σ stiffness (x − centre)² is added to the energy."""
+
+    centre: Float[Tensor, "size"]
+    stiffness: Float[Tensor, "size"]
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Detected places of the model's 46 landmarks in pixels of the crop, with a confidence each."""
+
+    places: Float[Tensor, "1 46 2"]
+    confidence: Float[Tensor, "1 46"]
+
+
+class Problem:
+    """The energy of one photograph on one mesh, its gradient and its Gauss–Newton matrix, of packed codes."""
+
+    def __init__(
+        self,
+        image: Float[Tensor, "1 3 height width"],
+        decoder: Decoder,
+        weights: LossWeights,
+        landmarks: Landmarks | None = None,
+        hold: Hold | None = None,
+    ):
+        self.image, self.decoder, self.weights = image, decoder, weights
+        self.landmarks, self.hold = landmarks, hold
+        self.layout = decoder.model.layout
+        self._linearisation: Linearisation | None = None
+
+    @torch.no_grad()
+    def energy(self, x: Float[Tensor, "size"]) -> float:
+        """E_loss of a code; infinite where it is no number."""
+        code = self.layout.unpack(x[None])
+        face = self.decoder(code)
+        land = None
+        if self.landmarks is not None:
+            vertices, size = self.decoder.model.landmarks_46, self.decoder.camera.size
+            land = landmark(face, vertices, self.landmarks.places, self.landmarks.confidence, size)
+        E = float(total(photometric(self.image, face), land, code, self.weights))
+        if self.hold is not None:
+            E += float((self.hold.stiffness * (x - self.hold.centre) ** 2).sum())
+        return E if math.isfinite(E) else math.inf
+
+    @torch.no_grad()
+    def system(self, x: Float[Tensor, "size"]) -> tuple[Float[Tensor, "size"], Float[Tensor, "size size"]]:
+        """Gradient g and Gauss–Newton matrix H at a code, float64: E(x + d) ≈ E(x) + g·d + d·H d / 2."""
+        self._linearisation = linear = self._linearisation or Linearisation(self.decoder)
+        code = self.layout.unpack(x[None])
+        face = self.decoder(code)
+        motion = linear.motion(code)
+        g, H = self._prior(x)
+        if self.weights.photo:
+            for rows in visible_rows(face.front).split(_ROWS_AT_ONCE):
+                r = (sample_bilinear(self.image, face.uv_crop[:, rows]) - face.colour[:, rows])[0]
+                weight = self.weights.photo / len(face.front[0]) / safe_norm(r).clamp(min=_NEAREST)
+                _add(g, H, linear.residuals(self.image, code, face, motion, rows), r, weight)
+        if self.landmarks is not None and self.weights.land:
+            rows, size = self.decoder.model.landmarks_46, self.decoder.camera.size
+            r = (face.uv_crop[:, rows] - self.landmarks.places)[0] / size
+            weight = 2 * self.weights.land * self.landmarks.confidence[0]
+            _add(g, H, linear.places(face, motion, rows) / size, r, weight)
+        return g, H
+
+    def _prior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient and matrix of the regularisation, the light's prior and the hold, all quadratic."""
+        w, places = self.weights, self.layout.slices()
+        H = torch.zeros(len(x), len(x), dtype=torch.float64, device=x.device)
+        for name, weight in (("alpha", 1.0), ("beta", w.beta), ("delta", w.delta)):
+            H.diagonal()[places[name]] = 2 * w.reg * weight
+        mean = torch.full((3, 3), 1 / 3, dtype=H.dtype, device=x.device)
+        coloured = torch.block_diag(*(torch.eye(3).to(mean) - mean for _ in range(9)))
+        H[places["gamma"], places["gamma"]] = 2 * w.light * coloured
+        ambient = slice(places["gamma"].start, places["gamma"].start + 3)
+        H[ambient, ambient] += 2 * w.light * mean / 3
+        g = H @ x.double()
+        g[ambient] -= 2 * w.light * USUAL_LIGHT / 3
+        if self.hold is not None:
+            H.diagonal().add_(2 * self.hold.stiffness)
+            g += 2 * self.hold.stiffness * (x - self.hold.centre)
+        return g, H
+
+
+def _add(
+    g: Tensor, H: Tensor, J: Float[Tensor, "rows k size"], r: Float[Tensor, "rows k"], w: Tensor
+) -> None:
+    """Add the rows' part of Σ w |r|² / 2 to gradient and matrix."""
+    root = w.sqrt()[:, None]
+    A, b = (root[:, :, None] * J).flatten(0, 1), (root * r).flatten()
+    H += (A.mT @ A).double()
+    g += (A.mT @ b).double()
