@@ -1,5 +1,7 @@
 """Evaluation: figures by hand, and people's files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,14 @@ from little_corpus import corpus_in_memory
 from little_photo import BOXES, little_reconstructor, noisy_photo
 from PIL import Image
 
-from mofaface.evaluate import errors_on_corpus, errors_on_points, figure, five_points, read_points
+from mofaface.evaluate import (
+    errors_on_corpus,
+    errors_on_points,
+    figure,
+    five_points,
+    only_held_out,
+    read_points,
+)
 from mofaface.face_models.container import read_face_model
 from mofaface.photo import Photo
 from mofaface.training.validation import validate
@@ -45,6 +54,13 @@ def test_five_points_are_eye_centres_nose_tip_and_mouth_corners():
     landmarks[30], landmarks[48], landmarks[54] = (50, 50), (30, 80), (70, 80)
     expected = [[2.5, 0], [100, 0], [50, 50], [30, 80], [70, 80]]
     np.testing.assert_allclose(five_points(landmarks), expected)
+
+
+def test_points_of_people_who_were_learnt_from_are_left_out():
+    held_out = corpus_in_memory(3)
+    held_out = replace(held_out, keys=("lfw-Ann_Lee_0001", "lfw-Bo_Li_0002", "celeba-000001"))
+    points = {name: np.zeros((5, 2)) for name in ("Ann_Lee_0001.jpg", "Ann_Lee_0002.jpg", "Cy_Fu_0001.jpg")}
+    assert only_held_out(points, held_out).keys() == {"Ann_Lee_0001.jpg"}
 
 
 def test_manual_points_are_read_by_file_name(tmp_path):

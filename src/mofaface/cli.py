@@ -96,7 +96,7 @@ class Evaluate:
     """Measure a network on held-out photographs, beside the paper's figures."""
 
     corpus: Path | None = None
-    """Corpus whose held-out people are measured: landmark and photometric error."""
+    """Corpus whose held-out people are measured: landmark and photometric error, or, with --points, those alone."""
     points: Path | None = None
     """CSV with manual eye centres, nose tip and mouth corners; needs --images."""
     images: Path | None = None
@@ -116,57 +116,27 @@ class Evaluate:
         from mofaface.corpus import load_corpus
         from mofaface.reconstruct import load
 
-        if (self.corpus is None) == (self.points is None) or (self.points is None) != (self.images is None):
-            raise ValueError(
-                "evaluate needs either --corpus DIR, or --points CSV together with --images DIR|TAR"
-            )
+        if (self.corpus is None and self.points is None) or (self.points is None) != (self.images is None):
+            raise ValueError("evaluate needs --corpus DIR, or --points CSV together with --images DIR|TAR")
         reconstructor = load(self.weights, self.model)
         if self.untrained:
             for parameter in reconstructor.autoencoder.encoder.get_submodule("head").parameters():
                 parameter.zero_()
-        if self.corpus is not None:
-            errors = evaluate.errors_on_corpus(
-                reconstructor.autoencoder, load_corpus(self.corpus, "validation")
-            )
+        held_out = load_corpus(self.corpus, "validation") if self.corpus else None
+        if self.points is None or self.images is None:
+            assert held_out is not None
+            errors = evaluate.errors_on_corpus(reconstructor.autoencoder, held_out)
             figures = {name: evaluate.figure(values) for name, values in errors.items()}
             for name, value in figures.items():
                 print(f"{name}: {value}   paper: {evaluate.PAPER[name]}")
             return self._save({name: asdict(value) for name, value in figures.items()})
-        return self._save(self._points(reconstructor))
-
-    def _points(self, reconstructor: Any) -> dict[str, Any]:
-        import numpy as np
-
-        from mofaface import evaluate
-
-        assert self.points is not None and self.images is not None
-        truth = evaluate.read_points(self.points)
-        found = dict(
-            track(
-                evaluate.errors_on_points(lambda photo: reconstructor(photo, "all"), truth, self.images),
-                "photos",
-                total=len(truth),
-                console=console,
-            )
-        )
-        measured = [errors for errors in found.values() if errors is not None]
-        if not measured:
-            raise ValueError(
-                f"{self.images} has {len(found)} of {len(truth)} photos in {self.points}, none with a face"
-            )
-        good = np.stack(measured)
-        lengths = np.linalg.norm(good, axis=2)
-        result = evaluate.figure(lengths.mean(1))
-        print(f"five points over eye distance: {result}; no face in {len(found) - len(good)} photos")
-        names = ("left eye", "right eye", "nose", "left mouth", "right mouth")
-        each = dict(zip(names, lengths.mean(0).tolist(), strict=True))
-        print(
-            "each:",
-            {name: round(value, 4) for name, value in each.items()},
-            "mean offset:",
-            good.mean((0, 1)).round(4),
-        )
-        return {"five_points": asdict(result), "each": each, "failures": len(found) - len(good)}
+        points = evaluate.read_points(self.points)
+        if held_out is not None:
+            points = evaluate.only_held_out(points, held_out)
+        stream = evaluate.errors_on_points(lambda photo: reconstructor(photo, "all"), points, self.images)
+        result = evaluate.summarise(dict(track(stream, "photos", total=len(points), console=console)))
+        print(json.dumps(result, indent=1))
+        return self._save(result)
 
     def _save(self, figures: dict[str, Any]) -> int:
         if self.out is not None:

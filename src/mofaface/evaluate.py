@@ -2,8 +2,9 @@
 
 import csv
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,6 +101,29 @@ def errors_on_points(
             faces = []
         errors = [(five_points(face.landmarks_68) - truth) / _eye_distance(truth) for face in faces]
         yield Path(name).name, min(errors, key=lambda e: np.linalg.norm(e, axis=1).mean()) if errors else None
+
+
+def only_held_out(points: dict[str, np.ndarray], held_out: CorpusSplit) -> dict[str, np.ndarray]:
+    """The points of those photographs whose person is held out; the corpus must have the photos under the same names."""
+    names = {key.partition("-")[2] for key in held_out.keys}
+    return {file: value for file, value in points.items() if Path(file).stem in names}
+
+
+def summarise(found: dict[str, Float[np.ndarray, "5 2"] | None]) -> dict[str, Any]:
+    """The mean error over the eye distance, of all points and of each, and how many photos gave no face."""
+    measured = [errors for errors in found.values() if errors is not None]
+    if not measured:
+        raise ValueError(
+            f"none of the {len(found)} annotated photos gave a face; do --points and --images belong together?"
+        )
+    lengths = np.linalg.norm(np.stack(measured), axis=2)
+    names = ("right eye", "left eye", "nose tip", "right mouth corner", "left mouth corner")
+    return {
+        "five_points": asdict(figure(lengths.mean(1))),
+        "each": dict(zip(names, lengths.mean(0).tolist(), strict=True)),
+        "mean_offset": np.stack(measured).mean((0, 1)).tolist(),
+        "no_face": len(found) - len(measured),
+    }
 
 
 def _eye_distance(points: Float[np.ndarray, "5 2"]) -> float:

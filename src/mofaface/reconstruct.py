@@ -97,6 +97,7 @@ def describe(
                 photo=photo,
                 model=model_identity(model),
                 weights=weights,
+                index=i,
                 note=notes[i] if notes else "",
             )
         )

@@ -60,6 +60,8 @@ class Reconstruction:
     """Name, version and digest of the face model."""
     weights: str
     """Name of the weights; "fit" for an optimised code."""
+    index: int = 0
+    """Which face of the photo: 0 is the first."""
     note: str = ""
     """How an optimisation ended; empty for a network's answer."""
 
@@ -94,8 +96,12 @@ class Reconstruction:
     def save(
         self, out: str | Path, name: str | None = None, outputs: Iterable[Output] = DEFAULT_OUTPUTS
     ) -> Path:
-        """Write the folder `out/name` (default: the photo's name) and return it; it appears when complete."""
-        folder = Path(out) / (name or Path(self.photo.name).stem)
+        """Write the folder `out/name` and return it; it appears only when it is complete.
+
+        The name is the photo's if none is given, with `_2`, `_3` … for further faces.
+        """
+        suffix = f"_{self.index + 1}" if self.index else ""
+        folder = Path(out) / (name or Path(self.photo.name).stem + suffix)
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)

@@ -136,8 +136,10 @@ def to_plain(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(config), default=str))
 
 
-def from_plain(cls: type, plain: dict[str, Any]) -> Any:
+def from_plain(cls: type, plain: Any) -> Any:
     """The configuration of what `to_plain` gave; raises ValueError for a field that does not exist."""
+    if not isinstance(plain, dict):
+        raise ValueError(f"{cls.__name__} is a JSON object, got {plain!r}")
     hints: dict[str, Any] = get_type_hints(cls)
     unknown = plain.keys() - {f.name for f in fields(cls)}
     if unknown:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mofaface.metrics import landmark_error
 from mofaface.training.batches import Batch, batches
 from mofaface.training.checkpoint import read_checkpoint, write_checkpoint
 from mofaface.training.config import TrainConfig, to_plain
+from mofaface.training.interrupt import gentle_interrupt
 from mofaface.training.monitor import Monitor
 from mofaface.training.optimiser import build_optimiser, set_rates
 from mofaface.training.validation import pictures, validate
@@ -66,6 +68,7 @@ class Trainer:
         # Dropout's masks depend on the iteration alone, so that a resumed run draws the same ones.
         torch.manual_seed(hash((config.seed, self.iteration)))
         self.autoencoder.train()
+        statistics = [buffer.clone() for buffer in self.autoencoder.encoder.buffers()]
         with torch.autocast(self.device, torch.bfloat16, enabled=config.bfloat16):
             code = self.autoencoder.encoder(batch.image)
         face = self.autoencoder.decoder(code)
@@ -79,12 +82,16 @@ class Trainer:
         loss.backward()
         terms = {"loss": loss.item(), "photo": photo.mean().item(), "land": land.mean().item()}
         terms["landmark_px"] = landmark_error(face, model.landmarks_46, batch.landmarks).mean().item()
-        self._move(loss.item())
+        if self._move(loss.item()):
+            self.average.update_parameters(self.autoencoder.encoder)
+        else:
+            for buffer, before in zip(self.autoencoder.encoder.buffers(), statistics, strict=True):
+                buffer.copy_(before)
         self.iteration += 1
         return terms
 
-    def _move(self, loss: float) -> None:
-        """Let the optimiser step, unless a NaN or an infinity would poison the network."""
+    def _move(self, loss: float) -> bool:
+        """Let the optimiser step and return True, unless a NaN or an infinity would poison the network."""
         parameters = [
             p for group in self.optimiser.param_groups for p in group["params"] if p.grad is not None
         ]
@@ -97,10 +104,10 @@ class Trainer:
                     f"{MOST_SKIPPED} iterations in a row gave no finite gradient; "
                     "lower the learning rate (--optimiser.rate) and resume"
                 )
-            return
+            return False
         self.skipped = 0
         self.optimiser.step()
-        self.average.update_parameters(self.autoencoder.encoder)
+        return True
 
     @property
     def best(self) -> Autoencoder:
@@ -118,12 +125,9 @@ class Trainer:
             "seed": self.config.seed,
         }
         state = self.best.encoder.state_dict()
-        write_weights(
-            self.config.out / "weights.safetensors", state, self.config.encoder, self._full(), training
-        )
-
-    def _full(self) -> Decoder:
-        return Decoder(load_face_model(self.config.model), self.autoencoder.decoder.camera)
+        # A coarse decoder has the identity of the whole model, which is what weights are tied to.
+        decoder = self.autoencoder.decoder
+        write_weights(self.config.out / "weights.safetensors", state, self.config.encoder, decoder, training)
 
     def resume(self) -> None:
         """Go on from the checkpoint of the run's folder."""
@@ -135,6 +139,7 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     """Train a network and return the file with its weights.
 
     Interrupt it at any time: with `resume` it goes on from the last checkpoint and sees exactly what it would have seen.
+    Raises KeyboardInterrupt after Ctrl-C, when the checkpoint is written; TrainingError when it diverges.
     """
     photographs = load_corpus(config.corpus, "train")
     held_out = load_corpus(config.corpus, "validation")
@@ -144,13 +149,23 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     monitor = Monitor(config)
     monitor.forget_after(trainer.iteration)
     try:
-        _run(trainer, monitor, photographs, held_out)
+        with gentle_interrupt() as interrupted:
+            _run(trainer, monitor, photographs, held_out, interrupted)
+            trainer.save()
+        if interrupted():
+            raise KeyboardInterrupt
     finally:
-        trainer.save()
+        monitor.close()
     return config.out / "weights.safetensors"
 
 
-def _run(trainer: Trainer, monitor: Monitor, photographs: CorpusSplit, held_out: CorpusSplit) -> None:
+def _run(
+    trainer: Trainer,
+    monitor: Monitor,
+    photographs: CorpusSplit,
+    held_out: CorpusSplit,
+    interrupted: Callable[[], bool],
+) -> None:
     config = trainer.config
     if trainer.iteration == 0:
         _validate(trainer, monitor, held_out)
@@ -173,6 +188,8 @@ def _run(trainer: Trainer, monitor: Monitor, photographs: CorpusSplit, held_out:
                 trainer.save()
             if trainer.iteration % config.validate_every == 0 or trainer.iteration == config.iterations:
                 _validate(trainer, monitor, held_out)
+            if interrupted():
+                break
 
 
 def _validate(trainer: Trainer, monitor: Monitor, held_out: CorpusSplit) -> None:
