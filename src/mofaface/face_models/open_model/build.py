@@ -11,7 +11,7 @@ from mofaface.face_model import FaceModelArrays, SparseMatrix
 from mofaface.face_models.container import write_face_model
 from mofaface.face_models.open_model.cage import Cage, cut_cage
 from mofaface.face_models.open_model.expression import ExpressionConfig, ExpressionModel, build_expression
-from mofaface.face_models.open_model.landmarks import place_landmarks
+from mofaface.face_models.open_model.landmarks import place_landmarks, settle_landmarks
 from mofaface.face_models.open_model.lips import close_lips, lip_distances
 from mofaface.face_models.open_model.modes import describe
 from mofaface.face_models.open_model.occlusion import sky_share
@@ -178,7 +178,10 @@ def _assemble(
     named: dict[str, np.ndarray],
 ) -> FaceModelArrays:
     surface = mesh.operator @ shape.mean
-    landmarks = place_landmarks(cage.base_vertices, surface, mesh, canvas.part)
+    placed = place_landmarks(cage.base_vertices, surface, mesh, canvas.part)
+    skin = np.flatnonzero(canvas.part[: mesh.coarse_count] == 0)
+    lips = named["upper_lip"], named["lower_lip"]
+    landmarks = settle_landmarks(placed, surface, mesh.mirror, skin, lips)
     S = mesh.operator
     S.sort_indices()
     return FaceModelArrays(
@@ -186,7 +189,7 @@ def _assemble(
         version=VERSION,
         licence=LICENCE,
         notes=NOTES,
-        mean_shape=shape.mean - model_origin(surface, landmarks),
+        mean_shape=shape.mean - model_origin(surface, placed),
         shape_basis=shape.modes.basis,
         expression_basis=expression.modes.basis,
         mean_reflectance=reflectance.mean,
