@@ -1,0 +1,41 @@
+"""The weights and the face model that ship, on the example photographs, against the independent landmark detector."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mofaface
+from mofaface.evaluate import five_points
+from mofaface.facemesh import find_mesh
+from mofaface.photo import read_photo
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.jpg"))
+
+
+@pytest.fixture(scope="module")
+def reconstruct():
+    return mofaface.load()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_is_reconstructed_where_its_landmarks_are(reconstruct, path):
+    photo = read_photo(path)
+    [face] = reconstruct(photo)
+    mesh = find_mesh(photo, reconstruct.detect(photo).faces[0])
+    found, expected = five_points(face.landmarks_68), five_points(mesh.landmarks_68)
+    eye_distance = np.linalg.norm(expected[1] - expected[0])
+    assert np.linalg.norm(found - expected, axis=1).mean() / eye_distance < 0.10
+    assert face.photometric_error < 0.2 and face.quality > 0.2
+
+
+def test_shipped_files_are_small():
+    assets = Path(mofaface.__file__).parent / "assets"
+    sizes = {path.name: path.stat().st_size for path in assets.iterdir()}
+    assert max(sizes.values()) <= 16e6 and sum(sizes.values()) <= 40e6
+
+
+def test_shipped_model_has_the_modes_and_size_of_the_paper():
+    model = mofaface.load_face_model()
+    assert (model.layout.shape, model.layout.expression, model.layout.reflectance) == (80, 64, 80)
+    assert model.layout.size == 257 and 20_000 <= model.vertices <= 30_000
