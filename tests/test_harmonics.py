@@ -5,7 +5,7 @@ import torch
 from scipy.special import sph_harm_y
 from torch.autograd import gradcheck
 
-from mofaface.harmonics import harmonics
+from mofaface.harmonics import harmonics, quadratic_form
 
 
 def directions(n=200):
@@ -44,3 +44,10 @@ def test_mean_product_of_two_harmonics_over_the_sphere_is_the_identity():
 def test_gradient_of_harmonics_is_exact_also_for_a_zero_normal():
     n = torch.tensor(np.concatenate((directions(5), np.zeros((1, 3)))), requires_grad=True)
     assert gradcheck(harmonics, (n,))
+
+
+def test_three_bands_are_one_quadratic_form():
+    n, gamma = torch.tensor(directions(20)), torch.randn(9, 3, dtype=torch.float64)
+    Q, l, m = quadratic_form(gamma)
+    value = torch.einsum("pi,cij,pj->pc", n, Q, n) + n @ l.mT + m
+    torch.testing.assert_close(value, harmonics(n) @ gamma)

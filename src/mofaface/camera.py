@@ -42,7 +42,7 @@ def extrinsics(
     """R_camera_model and t_camera (mm) with x_camera = R_camera_model x_model + t_camera.
 
     Φ(v) = T⁻¹(v − t) of section 5, in camera axes. T is the camera's orientation, and the camera's place
-    is expressed in its own axes, t = −T (0, 0, distance) − T translation: a code that only
+    is expressed in its own axes, t = −T F ((0, 0, distance) + translation): a code that only
     turns then turns the head about its origin instead of throwing it out of the picture.
     """
     F = T.new_tensor(MODEL_TO_CAMERA_AXES)
