@@ -68,6 +68,7 @@ def test_manual_points_are_read_by_file_name(tmp_path):
     path.write_text(f"{HEADER}\na.jpg,1,2,3,4,5,6,7,8,9,10\n\n")
     points = read_points(path)
     np.testing.assert_array_equal(points["a.jpg"], np.arange(1.0, 11).reshape(5, 2))
+    np.testing.assert_array_equal(read_points(path, 0.5)["a.jpg"], points["a.jpg"] + 0.5)
 
 
 @pytest.mark.parametrize(

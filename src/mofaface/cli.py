@@ -101,6 +101,8 @@ class Evaluate:
     """CSV with manual eye centres, nose tip and mouth corners; needs --images."""
     images: Path | None = None
     """Folder or tar with the photos of --points."""
+    centres: bool = False
+    """The points of --points count pixel centres from 0, so that half a pixel is added to them."""
     weights: str = DEFAULT_WEIGHTS
     """Trained weights: a shipped name or a file."""
     model: str = "open"
@@ -130,7 +132,7 @@ class Evaluate:
             for name, value in figures.items():
                 print(f"{name}: {value}   paper: {evaluate.PAPER[name]}")
             return self._save({name: asdict(value) for name, value in figures.items()})
-        points = evaluate.read_points(self.points)
+        points = evaluate.read_points(self.points, 0.5 if self.centres else 0.0)
         if held_out is not None:
             points = evaluate.only_held_out(points, held_out)
         stream = evaluate.errors_on_points(lambda photo: reconstructor(photo, "all"), points, self.images)

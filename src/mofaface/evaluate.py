@@ -69,15 +69,18 @@ def five_points(landmarks: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, "5 2"
     return np.stack([*eyes, landmarks[30], landmarks[48], landmarks[54]])
 
 
-def read_points(path: Path) -> dict[str, Float[np.ndarray, "5 2"]]:
-    """Manual points by file name from a CSV with a column `file` and ten coordinates; else ValueError."""
+def read_points(path: Path, shift: float = 0.0) -> dict[str, Float[np.ndarray, "5 2"]]:
+    """Manual points by file name from a CSV with a column `file` and ten coordinates; else ValueError.
+
+    `shift` is added to all: 0.5 for annotations that count pixel centres from 0.
+    """
     with open(path, newline="") as file:
         rows = list(csv.reader(file))
     if not rows or rows[0][:1] != ["file"] or len(rows[0]) != 11:
         found = rows[0] if rows else "none"
         raise ValueError(f"{path} must have the columns file and x, y of five points; it has {found}")
     try:
-        return {row[0]: np.array(row[1:], np.float64).reshape(5, 2) for row in rows[1:] if row}
+        return {row[0]: np.array(row[1:], np.float64).reshape(5, 2) + shift for row in rows[1:] if row}
     except ValueError as error:
         raise ValueError(
             f"{path} must give ten numbers after each file name ({error}); correct that line"
