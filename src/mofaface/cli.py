@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -75,6 +75,8 @@ class Fit:
     """Folder for the results, as `reconstruct` writes them."""
     model: str = "open"
     """Face model: "open" or a container file."""
+    recipe: Literal["default", "paper"] = "default"
+    """Whose weights of the energy; the paper's let light explain skin."""
     landmarks: bool = True
     """Use detected landmarks; without them only what starts close to the average pose is found."""
     save: str = ",".join(DEFAULT_OUTPUTS)
@@ -85,9 +87,12 @@ class Fit:
     def run(self) -> int:
         """Fit, report, and return the exit code."""
         from mofaface.fit_photo import PhotoFitter
+        from mofaface.training import RECIPES
 
         outputs = parse_outputs(self.save)
-        fitter = PhotoFitter(load_face_model(self.model), self.landmarks, self.detector)
+        paper = replace(RECIPES["paper"].weights, land=1.0)
+        weights = paper if self.recipe == "paper" else RECIPES["default"].weights
+        fitter = PhotoFitter(load_face_model(self.model), self.landmarks, self.detector, weights)
         return run_batch(self.photos, fitter, self.out, outputs)
 
 

@@ -1,5 +1,7 @@
 """From a photograph to its largest face by optimisation, in terms of the photo."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -30,11 +32,14 @@ class PhotoFitter:
         model: FaceModel,
         landmarks: bool = True,
         detector: DetectorName = "yunet",
+        weights: LossWeights | None = None,
         config: FitConfig | None = None,
     ):
+        """`weights` of the energy; the paper's with landmarks if not given."""
         self.decoder = Decoder(model)
         self.landmarks = landmarks
         self.detector = detector
+        self.weights = weights or LossWeights(land=1.0)
         self.config = config
 
     def __call__(self, photo: Photo) -> list[Reconstruction]:
@@ -46,7 +51,7 @@ class PhotoFitter:
         crop = cut_crop(photo, box)
         image = crops_to_tensor([crop]).to(self.decoder.model.mean_shape)
         places, confidence = self._find_landmarks(photo, box, crop)
-        weights = LossWeights(land=0.0 if places is None else 1.0)
+        weights = self.weights if places is not None else replace(self.weights, land=0.0)
         result = fit(image, self.decoder, weights, places, confidence, config=self.config)
         with torch.no_grad():
             face = self.decoder(result.code)

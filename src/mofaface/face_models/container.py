@@ -108,7 +108,9 @@ def _from_tensors(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> F
     values: dict[str, Any] = {name: metadata[name] for name in _TEXTS}
     values |= {name: tensors[name] for name in _INTEGERS + _FLOATS if name in tensors}
     if "subdivision/indptr" in tensors:
-        indptr, indices, entries = (tensors[f"subdivision/{part}"] for part in ("indptr", "indices", "values"))
+        indptr, indices, entries = (
+            tensors[f"subdivision/{part}"] for part in ("indptr", "indices", "values")
+        )
         values["subdivision"] = SparseMatrix(indptr, indices, entries, columns=len(tensors["mean_shape"]))
     return FaceModelArrays(
         **values,
