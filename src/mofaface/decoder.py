@@ -38,7 +38,9 @@ class Face:
     uv_crop: Float[Tensor, "batch vertices 2"]
     """u_i, the place in the crop in pixels."""
     front: Bool[Tensor, "batch vertices"]
-    """True where the vertex faces the camera."""
+    """V: true where the vertex faces the camera and belongs to the frontal part."""
+    frontal: Bool[Tensor, "vertices"]
+    """The part of the face that is compared with photographs; N is its size."""
 
 
 class Decoder(nn.Module):
@@ -65,7 +67,8 @@ class Decoder(nn.Module):
             shading=shading,
             colour=reflectance * shading,
             uv_crop=project(x_camera, self.camera),
-            front=front_facing(x_camera, n_camera),
+            front=front_facing(x_camera, n_camera) & self.model.frontal,
+            frontal=self.model.frontal,
         )
 
 

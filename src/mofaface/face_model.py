@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mofaface.code import CodeLayout
@@ -95,6 +95,7 @@ class FaceModel(nn.Module):
     triangles: Tensor
     landmarks_68: Tensor
     landmarks_46: Tensor
+    frontal: Tensor
 
     def __init__(self, arrays: FaceModelArrays, digest: str = ""):
         super().__init__()
@@ -118,6 +119,7 @@ class FaceModel(nn.Module):
         landmarks = torch.from_numpy(arrays.landmarks_68.astype(np.int64))
         self._keep("landmarks_68", landmarks)
         self._keep("landmarks_46", landmarks[list(LANDMARKS_46)])
+        self._keep("frontal", _frontal(arrays))
         self.regions = {name: torch.from_numpy(r.astype(np.int64)) for name, r in arrays.regions.items()}
         self.layout = CodeLayout(
             self.shape_basis.shape[-1], self.expression_basis.shape[-1], self.reflectance_basis.shape[-1]
@@ -151,6 +153,15 @@ class FaceModel(nn.Module):
         if a.coarse_vertices is None or a.coarse_triangles is None:
             return self
         return FaceModel(_restrict(a, a.coarse_vertices, a.coarse_triangles), self.digest).to(self.mean_shape)
+
+
+def _frontal(arrays: FaceModelArrays) -> Bool[Tensor, "vertices"]:
+    """The vertices of the region "frontal"; all of them for a model without it."""
+    region = arrays.regions.get("frontal")
+    mask = torch.full((len(arrays.mean_shape),), region is None)
+    if region is not None:
+        mask[torch.from_numpy(region.astype(np.int64))] = True
+    return mask
 
 
 def _span(

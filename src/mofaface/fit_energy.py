@@ -74,7 +74,7 @@ class Problem:
         if self.weights.photo:
             for rows in visible_rows(face.front).split(_ROWS_AT_ONCE):
                 r = (sample_bilinear(self.image, face.uv_crop[:, rows]) - face.colour[:, rows])[0]
-                weight = self.weights.photo / len(face.front[0]) / safe_norm(r).clamp(min=_NEAREST)
+                weight = self.weights.photo / face.frontal.sum() / safe_norm(r).clamp(min=_NEAREST)
                 _add(g, H, linear.residuals(self.image, code, face, motion, rows), r, weight)
         if self.landmarks is not None and self.weights.land:
             rows, size = self.decoder.model.landmarks_46, self.decoder.camera.size

@@ -42,7 +42,7 @@ class LossWeights:
 
 def photometric(image: Float[Tensor, "batch 3 height width"], face: Face) -> Float[Tensor, "batch"]:
     """E_photo: Σ over front-facing vertices of the RGB distance, divided by N (equation 8)."""
-    return (face.front * colour_distance(image, face)).mean(-1)
+    return (face.front * colour_distance(image, face)).sum(-1) / face.frontal.sum()
 
 
 def colour_distance(

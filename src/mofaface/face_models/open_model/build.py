@@ -11,6 +11,7 @@ from mofaface.face_model import FaceModelArrays, SparseMatrix
 from mofaface.face_models.container import write_face_model
 from mofaface.face_models.open_model.cage import Cage, cut_cage
 from mofaface.face_models.open_model.expression import ExpressionConfig, ExpressionModel, build_expression
+from mofaface.face_models.open_model.frontal import frontal_part
 from mofaface.face_models.open_model.landmarks import place_landmarks, settle_landmarks
 from mofaface.face_models.open_model.lips import close_lips, lip_distances
 from mofaface.face_models.open_model.modes import describe
@@ -182,6 +183,7 @@ def _assemble(
     skin = np.flatnonzero(canvas.part[: mesh.coarse_count] == 0)
     lips = named["upper_lip"], named["lower_lip"]
     landmarks = settle_landmarks(placed, surface, mesh.mirror, skin, lips)
+    mean = shape.mean - model_origin(surface, placed)
     S = mesh.operator
     S.sort_indices()
     return FaceModelArrays(
@@ -189,7 +191,7 @@ def _assemble(
         version=VERSION,
         licence=LICENCE,
         notes=NOTES,
-        mean_shape=shape.mean - model_origin(surface, placed),
+        mean_shape=mean,
         shape_basis=shape.modes.basis,
         expression_basis=expression.modes.basis,
         mean_reflectance=reflectance.mean,
@@ -201,7 +203,7 @@ def _assemble(
         mirror=mesh.mirror,
         coarse_vertices=np.arange(mesh.coarse_count),
         coarse_triangles=mesh.coarse_triangles,
-        regions=named,
+        regions=named | {"frontal": frontal_part(S @ mean, mesh.triangles)},
         unit_names=expression.unit_names,
         units_expression=expression.units,
     )
