@@ -95,6 +95,46 @@ def test_saving_again_replaces_the_folder_as_a_whole(tmp_path, face):
     assert [file.name for file in folder.iterdir()] == ["code.json"]
 
 
+@pytest.mark.parametrize("other", ["notes.txt", "face.stl", "face.glb/deep.txt", "album/face.glb"])
+def test_folder_with_other_files_is_left_as_it_is(tmp_path, face, other):
+    folder = face.save(tmp_path, outputs=("json",))
+    (folder / other).parent.mkdir(exist_ok=True)
+    (folder / other).write_text("mine")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(ValueError, match="holiday holds other files; give another --out"):
+        face.save(tmp_path)
+    assert sorted(folder.rglob("*")) == before and (folder / other).read_text() == "mine"
+    assert [file.name for file in tmp_path.iterdir()] == ["holiday"]
+
+
+def test_file_that_comes_while_saving_is_kept(tmp_path, face, monkeypatch):
+    folder = face.save(tmp_path, outputs=("json",))
+    monkeypatch.setattr(reconstruction, "write_mesh", lambda *_: (folder / "notes.txt").write_text("mine"))
+    with pytest.raises(ValueError, match="holds other files"):
+        face.save(tmp_path, outputs=("glb",))
+    assert sorted(file.name for file in folder.iterdir()) == ["code.json", "notes.txt"]
+
+
+def test_link_or_file_in_the_place_of_the_folder_is_kept(tmp_path, face):
+    elsewhere = face.save(tmp_path, "elsewhere", ("json",))
+    (tmp_path / "linked").symlink_to(elsewhere)
+    (tmp_path / "file").write_text("mine")
+    for name in ("linked", "file"):
+        with pytest.raises(ValueError, match=f"{name} is not a folder of results; give another --out"):
+            face.save(tmp_path, name)
+    assert [file.name for file in elsewhere.iterdir()] == ["code.json"]
+
+
+@pytest.mark.parametrize(
+    "name, folder", [("...jpg", "photo"), ("..", "photo"), ("./. .png", "photo"), (".a .jpg", "a")]
+)
+def test_name_of_dots_stays_below_the_folder_for_results(tmp_path, face, name, folder):
+    odd = replace(face, photo=replace(face.photo, name=name))
+    assert odd.save(tmp_path / "out", outputs=("json",)) == tmp_path / "out" / folder
+    assert replace(odd, index=1).save(tmp_path / "out", outputs=("json",)).name == f"{folder}_2"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 @pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_failure_on_the_way_leaves_nothing_partial_and_the_old_result_alone(
     tmp_path, face, monkeypatch, trouble

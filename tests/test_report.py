@@ -78,6 +78,25 @@ def test_no_folder_takes_the_name_of_the_report():
     assert folder_names(["report.json.png"]) == ["report.json.png"]
 
 
+def test_names_of_dots_become_folders_below_the_results():
+    assert folder_names(["...jpg", "..", "a/. .png", ".hidden.jpg"]) == [
+        "photo",
+        "photo.2",
+        "photo.png",
+        "hidden",
+    ]
+
+
+def test_folder_that_is_not_ours_fails_one_photo_and_is_kept(tmp_path, process):
+    given = photos(tmp_path / "in", "a.png", "b.png")
+    own = tmp_path / "out" / "a" / "holiday.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    entries = list(process_photos(given, process, tmp_path / "out", OUTPUTS))
+    assert [entry.status for entry in entries] == ["failed", "ok"] and own.read_text() == "mine"
+    assert entries[0].reason == f"{own.parent} holds other files; give another --out"
+
+
 def test_second_face_does_not_take_the_folder_of_a_photo_called_so(tmp_path, process):
     given = photos(tmp_path / "in", "two.png", "two_2.png")
     entries = list(process_photos(given, process, tmp_path / "out", OUTPUTS))
@@ -151,7 +170,7 @@ def test_report_that_cannot_be_written_leaves_the_old_one(tmp_path):
     write_report(path, [Entry("p", "ok")])
     before = path.read_text()
     (tmp_path / ".report.json.partial").symlink_to("/dev/full")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="report.json could not be written .*check its folder and the space"):
         write_report(path, [])
     assert path.read_text() == before and [file.name for file in tmp_path.iterdir()] == ["report.json"]
 

@@ -24,6 +24,17 @@ FORMAT_VERSION = "1"
 CONVENTION = "mm, radians, pixels with (0, 0) at the corner; camera x right, y down, z forward; RGB in [0, 1]"
 Output = Literal["overlay", "glb", "obj", "ply", "json"]
 DEFAULT_OUTPUTS: tuple[Output, ...] = ("overlay", "glb", "json")
+FILES: dict[Output, str] = {
+    "overlay": "overlay.png",
+    "glb": "face.glb",
+    "obj": "face.obj",
+    "ply": "face.ply",
+    "json": "code.json",
+}
+
+
+class OccupiedError(ValueError):
+    """A folder for results that holds something else; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -98,30 +109,55 @@ class Reconstruction:
     ) -> Path:
         """Write the folder `out/name` and return it; it appears only when it is complete.
 
-        The name is the photo's if none is given, with `_2`, `_3` … for further faces.
+        The name is the photo's if none is given, with `_2`, `_3` … for further faces. A folder of an earlier
+        result is replaced; raises OccupiedError, a ValueError, for one with anything else in it.
         """
         suffix = f"_{self.index + 1}" if self.index else ""
-        folder = Path(out) / (name or Path(self.photo.name).stem + suffix)
+        folder = Path(out) / (name or folder_stem(self.photo.name) + suffix)
+        _check_ours(folder)
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
             for output in outputs:
                 self._write(partial, output)
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove_ours(folder)
             os.replace(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return folder
 
     def _write(self, folder: Path, output: Output) -> None:
+        path = folder / FILES[output]
         match output:
             case "overlay":
-                save_picture(folder / "overlay.png", self.overlay())
+                save_picture(path, self.overlay())
             case "json":
-                (folder / "code.json").write_text(json.dumps(self.to_json(), indent=1, allow_nan=False))
+                path.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False), encoding="utf-8")
             case _:
-                write_mesh(folder / f"face.{output}", self.mesh)
+                write_mesh(path, self.mesh)
+
+
+def folder_stem(photo: str) -> str:
+    """The name of a photo's folder: its stem without dots and blanks at the ends, which could mean a folder above."""
+    return Path(photo).stem.strip(". ") or "photo"
+
+
+def _check_ours(folder: Path) -> None:
+    """Raises OccupiedError where `folder` is there and is no result of `save`."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise OccupiedError(f"{folder} is not a folder of results; give another --out")
+    if folder.is_dir() and not all(p.name in FILES.values() and p.is_file() for p in folder.iterdir()):
+        raise OccupiedError(f"{folder} holds other files; give another --out")
+
+
+def _remove_ours(folder: Path) -> None:
+    """Remove an earlier result, by the names of its files, so that nothing else can go with it."""
+    _check_ours(folder)
+    if folder.is_dir():
+        for name in FILES.values():
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _plain(camera: PosedCamera) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mofaface.files import written_whole
+from mofaface.files import write_text_whole
 from mofaface.photo import Photo, PhotoError, read_photo
-from mofaface.reconstruction import Output, Reconstruction
+from mofaface.reconstruction import OccupiedError, Output, Reconstruction, folder_stem
 
 FORMAT = "mofaface-report"
 FORMAT_VERSION = "1"
@@ -47,10 +47,10 @@ def folder_names(photos: Sequence[str]) -> list[str]:
     taken = {REPORT}  # the report lies beside the folders
     for photo in photos:
         path = Path(photo)
-        stem = path.stem or "photo"
+        stem = folder_stem(photo)
         candidates = (
             stem,
-            f"{stem}.{path.suffix.lstrip('.')}",
+            *([stem + path.suffix] if path.suffix.strip(". ") else []),
             *(f"{stem}.{n}" for n in range(2, len(photos) + 2)),
         )
         name = next(c for c in candidates if c.lower() not in taken)
@@ -96,6 +96,8 @@ def _process_photo(
         return entry("unreadable", str(error))
     except NoFaceError as error:
         return entry("no face", str(error))
+    except OccupiedError as error:
+        return entry("failed", str(error))
     except Exception as error:  # whatever went wrong with this photo, the next one may be fine
         return entry("failed", _cause(error, out))
     notes = [note for note in (photo.note, *(face.note for face in faces)) if note]
@@ -125,14 +127,13 @@ def _further(name: str, number: int, reserved: frozenset[str]) -> str:
 
 
 def write_report(path: Path, entries: Sequence[Entry]) -> None:
-    """Write `report.json`; the file appears only when it is complete."""
+    """Write `report.json`; it appears only when it is complete. Raises OSError that says what to do."""
     report = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "photos": [asdict(entry) for entry in entries],
     }
-    with written_whole(path) as partial:
-        partial.write_text(json.dumps(report, indent=1))
+    write_text_whole(path, json.dumps(report, indent=1))
 
 
 def exit_code(entries: Sequence[Entry]) -> int:
