@@ -7,6 +7,7 @@ from little_face import LITTLE, little_model, random_code
 from little_photo import BOXES, little_reconstructor, noisy_photo
 
 import mofaface
+from mofaface.autoencoder import Autoencoder
 from mofaface.crop import crops_to_tensor, cut_crop
 from mofaface.decoder import Decoder
 from mofaface.detection import Detection
@@ -117,3 +118,20 @@ def test_load_gives_a_reconstructor_with_the_weights_name(weights_path, model_pa
     assert mofaface.load is load
     faces = reconstructor.from_boxes(noisy_photo(), BOXES)
     assert len(faces) == 2 and not any(face.code.alpha.any() for face in faces)
+
+
+def test_load_takes_cuda_or_cpu_and_another_device_only_when_asked(weights_path, model_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+
+    def device(**options):
+        return next(load(weights_path, model_path, **options).autoencoder.parameters()).device.type
+
+    assert device() == "cpu"
+    assert device(device="meta") == "meta"
+    moved = []
+    monkeypatch.setattr(Autoencoder, "to", lambda self, device: moved.append(device) or self)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    device()
+    device(device="mps")
+    assert moved == ["cuda", "mps"]

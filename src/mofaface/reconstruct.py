@@ -112,10 +112,17 @@ def crop_cameras(camera: Camera, code: Code) -> list[PosedCamera]:
 
 
 def load(
-    weights: str | Path = DEFAULT_WEIGHTS, model: str | Path = "open", detector: DetectorName = "yunet"
+    weights: str | Path = DEFAULT_WEIGHTS,
+    model: str | Path = "open",
+    detector: DetectorName = "yunet",
+    device: str | None = None,
 ) -> Reconstructor:
-    """A reconstructor with trained weights (a shipped name or a file) for a face model ("open" or a file)."""
+    """A reconstructor with trained weights (a shipped name or a file) for a face model ("open" or a file).
+
+    The device is "cuda" where there is one and otherwise "cpu". Apple's GPU is used only if asked for ("mps"):
+    older torch lacks the border padding of grid_sample there.
+    """
     path = find_weights(weights)
     autoencoder = read_autoencoder(path, load_face_model(model))
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    return Reconstructor(autoencoder.to(device), detector, path.stem)
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return Reconstructor(autoencoder.to(chosen), detector, path.stem)
