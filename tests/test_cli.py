@@ -1,6 +1,7 @@
 """The command line: what every command prints, writes and returns."""
 
 import json
+import sys
 
 import cv2
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from face_photos import EXAMPLES, needs_examples
 from PIL import Image
 
-from mofaface import cli
-from mofaface.cli import main, parse, parse_outputs, run_batch
+from mofaface import cli, commands_models
+from mofaface.cli import main, missing_package, parse
+from mofaface.commands_photos import parse_outputs, run_batch
 from mofaface.report import NoFaceError
 
 PHOTO = str(EXAMPLES / "congress_C001072.jpg")
@@ -161,20 +163,21 @@ def test_corpus_build_reads_photos(run, tmp_path):
     photos.mkdir()
     (photos / "a.jpg").write_bytes((EXAMPLES / "congress_C001072.jpg").read_bytes())
     (photos / "b.jpg").write_text("no picture")
-    code, _, _ = run("corpus", "build", "--images", photos, "--out", tmp_path / "corpus")
+    code, built, _ = run("corpus", "build", "--images", photos, "--out", tmp_path / "corpus")
     assert code == 0
     code, out, _ = run("corpus", "info", tmp_path / "corpus")
     assert code == 0 and "1 crops" in out and "left out, unreadable: 1" in out
+    assert built.endswith(out)
 
 
 def test_train_then_resume_through_the_command_line(run, corpus_path, model_path, tmp_path, monkeypatch):
     monkeypatch.setattr("mofaface.training.monitor._tensorboard", lambda folder: None)
-    out = tmp_path / "run"
+    out = tmp_path / "run [bold]"
     tiny = "--encoder.input-size 32 --batch 2 --threads 1 --log-every 1 --validate-photos 2".split()
     code, _, err = run(
         "train", "--corpus", corpus_path, "--model", model_path, "--out", out, "--iterations", 2, *tiny
     )
-    assert code == 0 and "weights.safetensors" in err.replace("\n", "")
+    assert code == 0 and f"wrote {out}/weights.safetensors" in err
     code, _, _ = run("train", "--resume", out, "--iterations", 3)
     assert code == 0
     seen = [json.loads(line)["iteration"] for line in (out / "log.jsonl").read_text().splitlines()]
@@ -241,7 +244,7 @@ def test_interrupt_elsewhere_is_a_sentence(run, monkeypatch, model_path):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "load_face_model", interrupted)
+    monkeypatch.setattr(commands_models, "load_face_model", interrupted)
     code, _, err = run("model", "info", model_path)
     assert code == 130 and "interrupted" in err
 
@@ -250,7 +253,39 @@ def test_report_on_a_full_disk_is_a_sentence(run, network, tmp_path):
     (tmp_path / ".report.json.partial").symlink_to("/dev/full")
     code, _, err = run("reconstruct", "gone.jpg", "--out", tmp_path, *network)
     assert code == 1 and "No space left on device" in err
+    assert "report.json could not be written" in err and "check its folder and the space there" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_figures_that_cannot_be_written_are_a_sentence(run, corpus_path, network, tmp_path):
+    figures = tmp_path / "nowhere" / "f.json"
+    code, _, err = run("evaluate", "--corpus", corpus_path, "--untrained", "--out", figures, *network)
+    assert code == 1 and f"error: {figures} could not be written" in err and "check its folder" in err
+
+
+def test_package_that_is_missing_is_a_sentence_with_its_extra(run, monkeypatch, tmp_path):
+    for name in [name for name in sys.modules if name.startswith("mofaface.face_models.open_model")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in [name for name in sys.modules if name.startswith("scipy.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    code, _, err = run("model", "build", "--source", tmp_path)
+    assert code == 1
+    assert err == "error: this command needs scipy: pip install 'mofaface[build-model]'\n"
+
+
+def test_import_that_fails_otherwise_says_why():
+    assert "(libGL is gone); install mofaface again" in missing_package(ImportError("libGL is gone"))
+
+
+@needs_examples
+def test_folder_that_is_not_ours_is_kept_and_said(run, network, tmp_path):
+    own = tmp_path / "congress_C001072" / "holiday.txt"
+    own.parent.mkdir()
+    own.write_text("mine")
+    code, _, err = run("reconstruct", PHOTO, "--out", tmp_path, *network)
+    assert code == 1 and f"{own.parent} holds other files; give another --out" in err
+    assert own.read_text() == "mine"
 
 
 def test_batch_without_photos_is_refused(tmp_path):

