@@ -99,3 +99,10 @@ def test_a_moved_camera_sees_points_where_the_picture_moved_them():
     torch.testing.assert_close(photo.project(x), truth)
     torch.testing.assert_close(photo.R @ photo.R.mT, torch.eye(3).double())
     assert photo.K[0, 1] == 0 and photo.size == (800, 600)
+
+
+def test_raised_camera_draws_everything_higher_by_that_many_pixels():
+    x = torch.tensor([[[10.0, 20.0, 900.0], [0.0, 0.0, 1000.0]]])
+    plain, raised = project(x, Camera()), project(x, Camera(raised=8.0))
+    torch.testing.assert_close(plain - raised, torch.tensor([0.0, 8.0]).expand_as(plain))
+    assert Camera(raised=8.0).K()[1, 2] == 112

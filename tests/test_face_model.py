@@ -7,6 +7,7 @@ from little_face import LITTLE, little_arrays, little_model
 from scipy.sparse import csr_matrix, random_array
 
 from mofaface.face_model import FaceModel, SparseMatrix
+from mofaface.face_models import load_face_model
 from mofaface.landmarks import LANDMARKS_46
 
 
@@ -90,3 +91,22 @@ def test_a_coarse_mesh_without_a_landmark_is_refused():
     lacking = np.setdiff1d(a.coarse_vertices, a.landmarks_68[:1])
     with pytest.raises(ValueError, match="lacks some of its landmarks"):
         FaceModel(replace(a, coarse_vertices=lacking)).coarse()
+
+
+def test_model_without_a_frontal_part_compares_all_of_it():
+    assert little_model().frontal.all()
+
+
+def test_frontal_part_survives_on_the_coarse_mesh():
+    model = load_face_model()
+    assert 0.6 < model.frontal.float().mean() < 0.9
+    kept = torch.from_numpy(model.arrays.coarse_vertices.astype("int64"))
+    assert torch.equal(model.coarse().frontal, model.frontal[kept])
+
+
+def test_frontal_part_has_no_upper_forehead_and_no_hidden_eyeball():
+    model = load_face_model()
+    heights = model.mean_shape[:, 1]
+    assert not model.frontal[heights > 90].any()
+    assert model.frontal[model.regions["left_eye"]].float().mean() < 0.5
+    assert model.frontal[model.landmarks_68[17:]].float().mean() > 0.95

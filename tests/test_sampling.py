@@ -6,7 +6,7 @@ from little_face import smooth_image
 from scipy.ndimage import map_coordinates
 from torch.autograd import gradcheck
 
-from mofaface.sampling import inside, sample_bilinear
+from mofaface.sampling import sample_bilinear
 
 
 def test_sample_bilinear_equals_scipy_s_map_coordinates_inside_and_outside():
@@ -46,11 +46,6 @@ def test_a_linear_picture_is_sampled_exactly():
 def test_places_infinitely_far_away_get_a_finite_colour():
     uv = torch.tensor([[[1e30, -1e30]]], dtype=torch.float64)
     assert sample_bilinear(smooth_image(), uv).isfinite().all()
-
-
-def test_inside_is_the_closed_square():
-    uv = torch.tensor([[0.0, 0.0], [240.0, 240.0], [240.1, 5.0], [-0.1, 5.0]])
-    assert inside(uv, 240).tolist() == [True, True, False, False]
 
 
 def test_place_that_is_no_number_has_no_colour_and_harms_nothing():

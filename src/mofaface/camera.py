@@ -22,9 +22,12 @@ class Camera:
     focal: float = 1000.0
     """Focal length in pixels of the crop; with `distance`, one pixel is about one millimetre."""
     size: int = 240
-    """Width and height of the crop in pixels; the principal point is its centre."""
+    """Width and height of the crop in pixels."""
     distance: float = 1000.0
     """Distance in millimetres from the camera to the head's origin for the zero code."""
+
+    raised: float = 0.0
+    """How far the principal point lies above the crop's centre, pixels: where the average face of the crops lies."""
 
     def __post_init__(self) -> None:
         if min(self.focal, self.size, self.distance) <= 0:
@@ -32,8 +35,13 @@ class Camera:
 
     def K(self) -> Float[Tensor, "3 3"]:
         """The intrinsic matrix in pixels of the crop, float64."""
-        f, c = self.focal, self.size / 2
-        return torch.tensor([[f, 0, c], [0, f, c], [0, 0, 1]], dtype=torch.float64)
+        f, (cx, cy) = self.focal, self.principal
+        return torch.tensor([[f, 0, cx], [0, f, cy], [0, 0, 1]], dtype=torch.float64)
+
+    @property
+    def principal(self) -> tuple[float, float]:
+        """The principal point in pixels of the crop."""
+        return self.size / 2, self.size / 2 - self.raised
 
 
 def extrinsics(
@@ -58,7 +66,7 @@ def project(x_camera: Float[Tensor, "*batch 3"], camera: Camera) -> Float[Tensor
     """
     nearest = 0.1 * camera.distance
     z = x_camera[..., 2:].clamp(min=nearest)
-    return camera.focal * x_camera[..., :2] / z + camera.size / 2
+    return camera.focal * x_camera[..., :2] / z + x_camera.new_tensor(camera.principal)
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ class FaceModel(nn.Module):
         return self.mean_reflectance + _span(self.reflectance_basis, beta)
 
     def coarse(self) -> "FaceModel":
-        """The same faces on about a quarter of the vertices, for fast training.
+        """The same faces on a fraction of the vertices (about a third for the open model), for fast training.
 
         The places are those of the full model; normals come from the wider one-ring. A model without a coarse
         mesh is returned as it is.

@@ -77,7 +77,7 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a fit found. Energies are those of training (equation 7): full mesh, sharp picture."""
+    """What a fit found. Energies are equation 7 on the full mesh and the sharp picture, over the 46 landmarks."""
 
     code: Code
     """The best code, a batch of one."""

@@ -51,7 +51,7 @@ class PhotoFitter:
         crop = cut_crop(photo, box)
         image = crops_to_tensor([crop]).to(self.decoder.model.mean_shape)
         places, confidence = self._find_landmarks(photo, box, crop)
-        weights = self.weights if places is not None else replace(self.weights, land=0.0)
+        weights = self.weights if places is not None else replace(self.weights, land=0.0, contour=0.0)
         result = fit(image, self.decoder, weights, places, confidence, config=self.config)
         with torch.no_grad():
             face = self.decoder(result.code)

@@ -38,6 +38,10 @@ class LossWeights:
         for f in fields(self):
             if not 0 <= getattr(self, f.name) < float("inf"):
                 raise ValueError(f"weight {f.name} must be a finite number ≥ 0, got {getattr(self, f.name)}")
+        if self.contour and not self.land:
+            raise ValueError(
+                "weight contour belongs to the landmarks, and weight land is 0: set contour to 0 too"
+            )
 
 
 def photometric(image: Float[Tensor, "batch 3 height width"], face: Face) -> Float[Tensor, "batch"]:

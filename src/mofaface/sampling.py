@@ -1,6 +1,5 @@
 """Reading an image between its pixels."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import grid_sample
@@ -22,8 +21,3 @@ def sample_bilinear(
     grid = grid.masked_fill(nowhere, 0)
     values = grid_sample(image, grid[:, None], mode="bilinear", padding_mode="border", align_corners=False)
     return values[:, :, 0].mT.masked_fill(nowhere, float("nan"))
-
-
-def inside(uv: Float[Tensor, "*batch 2"], size: int) -> "torch.Tensor":
-    """True where a place in pixels lies in a square image of `size`."""
-    return ((uv >= 0) & (uv <= size)).all(-1)

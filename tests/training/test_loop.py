@@ -263,3 +263,21 @@ def test_paper_recipe_steps(config, eight):
         for part in ("z", "every")
     )
     assert sorted(group["lr"] for group in trainer.optimiser.param_groups) == [0.0005, 0.1]
+
+
+def test_second_run_does_not_overwrite_the_first(config):
+    train(replace(config, iterations=1))
+    with pytest.raises(ValueError, match="holds a run; go on with --resume"):
+        train(config)
+
+
+def test_fixed_layers_without_pretrained_weights_are_refused(config):
+    fixed = replace(config, encoder=replace(TINY, freeze_norm=True))
+    with pytest.raises(ValueError, match="give --pretrained FILE"):
+        Trainer(fixed)
+    Trainer(fixed, fresh=False)  # a resumed run has its own weights
+
+
+def test_contour_without_landmarks_is_refused():
+    with pytest.raises(ValueError, match="set contour to 0 too"):
+        LossWeights(land=0, contour=0.3)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+from mofaface.camera import Camera
 from mofaface.encoders import EncoderConfig
 from mofaface.losses import LossWeights
 
@@ -60,6 +61,8 @@ class TrainConfig:
     """Folder of the run: configuration, log, pictures, checkpoint, weights."""
     model: str = "open"
     """Face model: "open" or a container file."""
+    camera: Camera = field(default_factory=Camera)
+    """The camera that crops are seen with."""
     encoder: EncoderConfig = field(
         default_factory=lambda: EncoderConfig(input_size=128, freeze_norm=True, frozen_blocks=4)
     )
@@ -75,7 +78,7 @@ class TrainConfig:
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Random changes of the crops."""
     mesh: Literal["full", "coarse"] = "coarse"
-    """Vertices of the loss: all, or the quarter of the coarse mesh."""
+    """Vertices of the loss: all, or those of the coarse mesh."""
     batch: int = 32
     """Photographs per iteration."""
     iterations: int = 6000
@@ -126,7 +129,7 @@ def load_recipe(name_or_path: str) -> TrainConfig:
             f"a recipe is {' or '.join(RECIPES)} or a JSON file, and '{name_or_path}' is neither"
         )
     try:
-        return from_plain(TrainConfig, json.loads(path.read_text()))
+        return from_plain(TrainConfig, json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is not a training configuration: {error}") from error
 

@@ -38,15 +38,18 @@ class TrainingError(RuntimeError):
 class Trainer:
     """One run: the network, its optimiser, its running average and the iteration it is at."""
 
-    def __init__(self, config: TrainConfig):
+    def __init__(self, config: TrainConfig, fresh: bool = True):
+        """`fresh` starts from the pretrained weights of the configuration; a resumed run has its own."""
         self.config = config
+        if fresh:
+            check_start(config)
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         model = load_face_model(config.model)
-        encoder = build_encoder(config.encoder, model.layout, config.pretrained)
-        decoder = Decoder(model.coarse() if config.mesh == "coarse" else model)
+        encoder = build_encoder(config.encoder, model.layout, config.pretrained if fresh else None)
+        decoder = Decoder(model.coarse() if config.mesh == "coarse" else model, config.camera)
         # Depthwise convolutions are several times faster with the channels last.
         encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.autoencoder = Autoencoder(encoder, decoder).to(self.device)
@@ -135,15 +138,32 @@ class Trainer:
         self.iteration = read_checkpoint(path, self.parts, self.optimiser)["iteration"]
 
 
+def check_start(config: TrainConfig) -> None:
+    """Raise ValueError where a network would keep random layers; warn where the paper would start pretrained."""
+    if config.pretrained is not None:
+        return
+    encoder = config.encoder
+    if encoder.backbone == "mobilenet" and (encoder.freeze_norm or encoder.frozen_blocks):
+        raise ValueError(
+            "fixed layers need pretrained weights: give --pretrained FILE (docs/training.md says where to get it), "
+            "or learn all with --encoder.frozen-blocks 0 --encoder.no-freeze-norm"
+        )
+    log.warning(
+        "the network starts from random weights; the paper starts from pretrained ones (--pretrained)"
+    )
+
+
 def train(config: TrainConfig, resume: bool = False) -> Path:
     """Train a network and return the file with its weights.
 
     Interrupt it at any time: with `resume` it goes on from the last checkpoint and sees exactly what it would have seen.
     Raises KeyboardInterrupt after Ctrl-C, when the checkpoint is written; TrainingError when it diverges.
     """
+    if not resume and (config.out / "checkpoint.safetensors").exists():
+        raise ValueError(f"{config.out} holds a run; go on with --resume {config.out}, or give another --out")
     photographs = load_corpus(config.corpus, "train")
     held_out = load_corpus(config.corpus, "validation")
-    trainer = Trainer(config)
+    trainer = Trainer(config, fresh=not resume)
     if resume:
         trainer.resume()
     monitor = Monitor(config)

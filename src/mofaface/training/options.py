@@ -15,7 +15,7 @@ def parse_training(arguments: Sequence[str]) -> tuple[TrainConfig, bool]:
 
     `--resume DIR` takes the configuration of that run, so that nothing but its length or its logging need be given again.
     """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first = argparse.ArgumentParser("mofaface train", add_help=False, allow_abbrev=False)
     first.add_argument("--recipe", default="default")
     first.add_argument("--resume", type=Path)
     chosen, rest = first.parse_known_args(list(arguments))
