@@ -12,7 +12,6 @@ from mofaface.decoder import Decoder, illuminate
 from mofaface.pictures import (
     clay_colours,
     contact_sheet,
-    draw_points,
     fitted,
     label,
     light_sphere,
@@ -97,17 +96,6 @@ def test_a_light_sphere_under_ambient_light_is_even() -> None:
     ball = light_sphere(lambda n: illuminate(torch.from_numpy(n)[None], gamma)[0].numpy(), 30, 0.5)
     np.testing.assert_allclose(ball[ball[..., 3] > 0][:, :3], 0.35, atol=1e-6)
     assert (on_grey(ball, 1.0)[0, 0] == 255).all()
-
-
-def test_points_are_drawn_at_their_places_and_strange_ones_left_out() -> None:
-    black = np.zeros((40, 60, 3), dtype=np.uint8)
-    points = np.array([[20.5, 10.5], [np.nan, 3.0], [1e12, 5.0], [-500.0, 5.0]])
-    drawn = draw_points(black, points, (255, 0, 0), radius=2.0)
-    rows, columns = np.nonzero(drawn[..., 0])
-    weights = drawn[rows, columns, 0].astype(float)
-    assert (drawn[..., 1:] == 0).all() and (black == 0).all()
-    np.testing.assert_allclose(np.average(columns + 0.5, weights=weights), 20.5, atol=0.1)
-    np.testing.assert_allclose(np.average(rows + 0.5, weights=weights), 10.5, atol=0.1)
 
 
 def test_a_sheet_keeps_rows_and_columns() -> None:

@@ -1,6 +1,6 @@
-"""Pictures for people: faces drawn over their photo, surfaces, light, landmarks, and sheets of all of these.
+"""Pictures for people: faces drawn over their photo, surfaces, light, and sheets of all of these.
 
-Pictures are arrays (height, width, 3) of 8-bit RGB; points are pixels with (0, 0) at the picture's corner.
+Pictures are arrays (height, width, 3) of 8-bit RGB; places are pixels with (0, 0) at the picture's corner.
 What is drawn comes as plain arrays: places in pixels, depth in mm, triangles, colours in [0, 1] as sRGB.
 """
 
@@ -107,24 +107,6 @@ def on_grey(rgba: Float[np.ndarray, "height width 4"], grey: float = BACKGROUND)
     """A picture with alpha, before an even grey in [0, 1]."""
     alpha = rgba[..., 3:]
     return np.round(255.0 * (rgba[..., :3] * alpha + grey * (1.0 - alpha))).astype(np.uint8)
-
-
-def draw_points(
-    picture: UInt8[np.ndarray, "height width 3"],
-    points: Float[np.ndarray, "points 2"],
-    colour: tuple[int, int, int] = (0, 255, 0),
-    radius: float | None = None,
-) -> UInt8[np.ndarray, "height width 3"]:
-    """A copy with a dot at each point; the radius in pixels is a 160th of the smaller side if not given."""
-    drawn = picture.copy()
-    radius = max(1.0, min(picture.shape[:2]) / 160.0) if radius is None else radius
-    limit = 2.0 * max(picture.shape[:2])  # OpenCV counts in 32 bits
-    for point in points:
-        if not (np.abs(point) < limit).all():
-            continue
-        x, y = np.round((point - 0.5) * 16).astype(int).tolist()  # OpenCV's (0, 0) is a pixel's centre
-        cv2.circle(drawn, (x, y), round(radius * 16), colour, cv2.FILLED, cv2.LINE_AA, 4)
-    return drawn
 
 
 def contact_sheet(
