@@ -87,6 +87,16 @@ def test_300vw_gives_every_so_many_frames_of_each_video(tmp_path: Path):
     assert [round(pairs[i][0].read().pixels.mean(), -1) for i in range(3)] == [0, 100, 200]
 
 
+def test_a_clip_among_photos_leaves_the_photos(tmp_path: Path):
+    album = touch(tmp_path / "album", "a.jpg", "b.png", "clip.mp4", "001/vid.mp4")
+    assert recognise(album) == "folder" and persons(album).keys() == {"a.jpg", "b.png"}
+
+
+def test_300vw_is_known_by_its_names_or_by_videos_alone(tmp_path: Path):
+    assert recognise(touch(tmp_path / "vw", "001/vid.avi", "114/vid.avi", "preview.png")) == "300vw"
+    assert recognise(touch(tmp_path / "clips", "anna.mp4", "ben.mov")) == "300vw"
+
+
 def test_an_archive_names_persons_like_the_folder(tmp_path: Path):
     folder = touch(tmp_path / "lfw", "Ann_Lee_0001.jpg", "Bo_Li_0001.jpg")
     with tarfile.open(tmp_path / "lfw.tar", "w") as archive:

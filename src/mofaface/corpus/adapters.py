@@ -18,6 +18,7 @@ UTKFACE_NAME = re.compile(r"^\d{1,3}_[01]_([0-4]_)?\d{14,}")
 CELEBA_NAME = re.compile(r"^\d{6}\.(jpg|png)$")
 FACEWAREHOUSE_NAME = re.compile(r"(?:^|/)(?P<person>Tester_\d+)/TrainingPose/pose_\d+\.[^./]+$")
 VIDEO_SUFFIXES = frozenset((".avi", ".mp4", ".mov", ".mkv"))
+VIDEO_300VW = re.compile(r"(?:^|/)\d{3}/vid\.[^./]+$")
 
 
 def pairs_of(path: Path, adapter: AdapterName, frame_step: int) -> list[tuple[Item, str]]:
@@ -33,9 +34,11 @@ def pairs_of(path: Path, adapter: AdapterName, frame_step: int) -> list[tuple[It
 
 def recognise(path: Path) -> AdapterName:
     """The layout of a folder or archive by its names."""
-    if path.is_dir() and any(_videos(path)):
-        return "300vw"
     names = [item.name for item in list_images(path)]
+    videos = [video.relative_to(path).as_posix() for video in _videos(path)] if path.is_dir() else []
+    # A clip among photographs must not cost the photographs.
+    if videos and (not names or all(VIDEO_300VW.search(video) for video in videos)):
+        return "300vw"
     most = 0.9 * len(names)
     stems = [PurePosixPath(name).name for name in names]
     if sum(bool(FACEWAREHOUSE_NAME.search(name)) for name in names) > 0:
@@ -63,7 +66,7 @@ def _celeba_identities(path: Path) -> dict[str, str]:
     for folder in (path, path.parent, path / "Anno", path.parent / "Anno"):
         file = folder / "identity_CelebA.txt"
         if file.is_file():
-            rows = (line.split() for line in file.read_text().splitlines())
+            rows = (line.split() for line in file.read_text(encoding="utf-8-sig").splitlines())
             return {row[0]: row[1] for row in rows if len(row) == 2}
     return {}
 
