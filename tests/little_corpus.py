@@ -7,7 +7,7 @@ import torch
 from little_face import LITTLE, little_model, random_code
 
 from mofaface.corpus import CorpusConfig, CorpusSplit
-from mofaface.corpus.index import claim_folder, finish_index, write_part
+from mofaface.corpus.index import claim_folder, content_config, finish_index, write_part
 from mofaface.corpus.sample import FORMAT, VERSION, Sample, Task, encode_jpeg
 from mofaface.corpus.shards import write_shard
 from mofaface.corpus.sources import Item
@@ -44,6 +44,7 @@ def corpus_in_memory(count: int = TRAIN, seed: int = 0) -> CorpusSplit:
         confidence=np.ones((count, 68), np.float32),
         yaw=np.zeros(count, np.float32),
         keys=names,
+        names=tuple(f"{name}.jpg" for name in names),
         sources=("little",) * count,
         persons=names,
     )
@@ -51,8 +52,8 @@ def corpus_in_memory(count: int = TRAIN, seed: int = 0) -> CorpusSplit:
 
 def write_corpus(out: Path) -> Path:
     """A corpus folder with both splits."""
-    config = CorpusConfig((Path("little"),), out)
-    claim_folder(config)
+    content = content_config(CorpusConfig((Path("little"),), out), [])
+    claim_folder(out, content)
     for seed, (split, count) in enumerate({"train": TRAIN, "validation": VALIDATION}.items()):
         crops, landmarks = rendered_faces(count, seed)
         tasks = [
@@ -65,7 +66,7 @@ def write_corpus(out: Path) -> Path:
         ]
         write_part(out, f"{split}-000000", tasks, samples)
         write_shard(out / f"{split}-000000.tar", samples)
-    finish_index(config, ["train-000000", "validation-000000"])
+    finish_index(out, content, ["train-000000", "validation-000000"])
     return out
 
 

@@ -1,10 +1,13 @@
 """A corpus is built shard by shard, goes on after an interruption, and is the same however it was made."""
 
 import json
+import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 from corpus_photos import as_tar, collection, config
 from face_photos import needs_examples
@@ -25,6 +28,10 @@ def corpus(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("corpus") / "corpus"
     build_corpus(config(photos, out))
     return out
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -102,6 +109,36 @@ def test_a_full_disk_is_a_sentence(photos: Path, tmp_path: Path, monkeypatch: py
 def test_another_configuration_in_the_same_folder_is_refused(corpus: Path, photos: Path):
     with pytest.raises(CorpusError, match="another configuration"):
         build_corpus(config(photos, corpus, shard_size=2))
+
+
+def test_photos_that_came_later_are_noticed(corpus: Path, photos: Path, tmp_path: Path):
+    album = shutil.copytree(photos, tmp_path / "album")
+    assert build_corpus(config(album, corpus))["config"]["photographs"]["count"] == 8
+    shutil.copy(album / "noise.png", album / "later.png")
+    with pytest.raises(CorpusError, match="another configuration .*differs in photographs"):
+        build_corpus(config(album, corpus))
+
+
+def test_photos_that_came_between_interruption_and_resume_are_noticed(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    album = shutil.copytree(photos, tmp_path / "album")
+    monkeypatch.setattr(build, "write_shard", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build_corpus(config(album, tmp_path / "out"))
+    (album / "noise.png").unlink()
+    with pytest.raises(CorpusError, match=r"building\.json differs in photographs"):
+        build_corpus(config(album, tmp_path / "out"))
+
+
+def test_workers_leave_ctrl_c_to_the_first_process():
+    before, threads = signal.getsignal(signal.SIGINT), cv2.getNumThreads()
+    try:
+        build._start_worker()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+        cv2.setNumThreads(threads)
 
 
 def test_the_limit_takes_a_part_of_the_same_order(photos: Path, tmp_path: Path):

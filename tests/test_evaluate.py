@@ -58,7 +58,7 @@ def test_five_points_are_eye_centres_nose_tip_and_mouth_corners():
 
 def test_points_of_people_who_were_learnt_from_are_left_out():
     held_out = corpus_in_memory(3)
-    held_out = replace(held_out, keys=("lfw-Ann_Lee_0001", "lfw-Bo_Li_0002", "celeba-000001"))
+    held_out = replace(held_out, names=("Ann_Lee/Ann_Lee_0001.jpg", "Bo_Li_0002.jpg", "000001.jpg"))
     points = {name: np.zeros((5, 2)) for name in ("Ann_Lee_0001.jpg", "Ann_Lee_0002.jpg", "Cy_Fu_0001.jpg")}
     assert only_held_out(points, held_out).keys() == {"Ann_Lee_0001.jpg"}
 
@@ -69,6 +69,15 @@ def test_manual_points_are_read_by_file_name(tmp_path):
     points = read_points(path)
     np.testing.assert_array_equal(points["a.jpg"], np.arange(1.0, 11).reshape(5, 2))
     np.testing.assert_array_equal(read_points(path, 0.5)["a.jpg"], points["a.jpg"] + 0.5)
+
+
+def test_manual_points_of_a_spreadsheet_are_read(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_bytes(f"\ufeff{HEADER}\r\nJosé.jpg,1,2,3,4,5,6,7,8,9,10\r\n".encode())
+    assert read_points(path).keys() == {"José.jpg"}
+    path.write_bytes(f"{HEADER}\nJosé.jpg,1,2,3,4,5,6,7,8,9,10\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="UTF-8"):
+        read_points(path)
 
 
 @pytest.mark.parametrize(

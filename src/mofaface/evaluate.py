@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -74,8 +74,11 @@ def read_points(path: Path, shift: float = 0.0) -> dict[str, Float[np.ndarray, "
 
     `shift` is added to all: 0.5 for annotations that count pixel centres from 0.
     """
-    with open(path, newline="") as file:
-        rows = list(csv.reader(file))
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets write the mark at its start
+            rows = list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} must be a CSV in UTF-8 ({error}); save it as such") from None
     if not rows or rows[0][:1] != ["file"] or len(rows[0]) != 11:
         found = rows[0] if rows else "none"
         raise ValueError(f"{path} must have the columns file and x, y of five points; it has {found}")
@@ -107,9 +110,9 @@ def errors_on_points(
 
 
 def only_held_out(points: dict[str, np.ndarray], held_out: CorpusSplit) -> dict[str, np.ndarray]:
-    """The points of those photographs whose person is held out; the corpus must have the photos under the same names."""
-    names = {key.partition("-")[2] for key in held_out.keys}
-    return {file: value for file, value in points.items() if Path(file).stem in names}
+    """The points of those photographs that are held out; the corpus must have the photos under the same names."""
+    names = {PurePosixPath(name).name for name in held_out.names}
+    return {file: value for file, value in points.items() if PurePosixPath(file).name in names}
 
 
 def summarise(found: dict[str, Float[np.ndarray, "5 2"] | None]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The training corpus: photographs in, 240×240 crops landmarks and a split by person out, in tar shards."""
+"""The training corpus: photographs in, 240×240 crops, landmarks and a split by person out, in tar shards."""
 
 from mofaface.corpus.build import build_corpus
 from mofaface.corpus.config import CorpusConfig, CorpusError

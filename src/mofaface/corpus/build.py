@@ -4,6 +4,7 @@ import contextlib
 import errno
 import multiprocessing
 import re
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -16,7 +17,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mofaface.corpus.adapters import pairs_of
 from mofaface.corpus.config import CorpusConfig, CorpusError
-from mofaface.corpus.index import claim_folder, finish_index, is_finished, read_summary, write_part
+from mofaface.corpus.index import (
+    claim_folder,
+    content_config,
+    finish_index,
+    is_finished,
+    read_summary,
+    write_part,
+)
 from mofaface.corpus.sample import Sample, Task, make_sample
 from mofaface.corpus.shards import write_shard
 from mofaface.corpus.sources import source_name
@@ -29,12 +37,13 @@ def build_corpus(config: CorpusConfig) -> dict[str, Any]:
     """The summary (corpus.json) of the corpus that now lies in `config.out`; finished shards of an earlier,
     interrupted run are kept."""
     tasks = list_tasks(config)
-    if not claim_folder(config):
+    content = content_config(config, tasks)
+    if not claim_folder(config.out, content):
         return read_summary(config.out)
     shards = plan_shards(tasks, config.shard_size)
     try:
         _write_all(config, shards)
-        return finish_index(config, list(shards))
+        return finish_index(config.out, content, list(shards))
     except BrokenProcessPool:
         raise CorpusError(
             "A worker process died (out of memory?); run the same command again with fewer workers: "
@@ -110,4 +119,6 @@ def _mapper(workers: int) -> Iterator[Mapper]:
 
 
 def _start_worker() -> None:
+    # Ctrl-C reaches every process; the one that started them ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)  # the processes are the parallelism

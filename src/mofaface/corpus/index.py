@@ -1,6 +1,7 @@
 """The readable side of a corpus: corpus.json (what it is), index.jsonl (a line per crop) and errors.jsonl
 (what is missing, and why). While a build runs, each finished shard has its own part of both in `parts/`."""
 
+import hashlib
 import json
 import shutil
 from collections import Counter
@@ -15,13 +16,17 @@ from mofaface.corpus.shards import write_text
 INDEX_FIELDS = ("key", "source", "name", "person", "split", "score", "presence", "disagreement", "yaw")
 
 
-def content_config(config: CorpusConfig) -> dict[str, Any]:
-    """The part of a configuration that decides what is in the corpus (not how many processes made it)."""
+def content_config(config: CorpusConfig, tasks: list[Task]) -> dict[str, Any]:
+    """What decides what is in the corpus: the configuration (not how many processes made it) and the names
+    of the photographs, as their number and a digest."""
     values = asdict(config)
     values["images"] = sorted(path.resolve().name for path in config.images)
     for name in ("out", "workers"):
         del values[name]
-    return values
+    keys = "\n".join(sorted(task.key for task in tasks))
+    digest = hashlib.sha256(keys.encode()).hexdigest()
+    values["photographs"] = {"count": len(tasks), "keys_sha256": digest}
+    return json.loads(json.dumps(values))  # as it is read back
 
 
 def write_part(out: Path, shard: str, tasks: list[Task], samples: list[Sample]) -> None:
@@ -44,17 +49,17 @@ def is_finished(out: Path, shard: str) -> bool:
     return (out / f"{shard}.tar").is_file() and (out / "parts" / f"{shard}.json").is_file()
 
 
-def claim_folder(config: CorpusConfig) -> bool:
-    """Prepares the folder for this configuration; False when the corpus in it is already complete."""
-    wanted = content_config(config)
-    config.out.mkdir(parents=True, exist_ok=True)
-    started = config.out / "building.json"
-    done = config.out / "corpus.json"
+def claim_folder(out: Path, wanted: dict[str, Any]) -> bool:
+    """Prepares the folder for what `content_config` gave; False when the corpus in it is already complete."""
+    out.mkdir(parents=True, exist_ok=True)
+    started, done = out / "building.json", out / "corpus.json"
     for file in (done, started):
-        if file.is_file() and _read_json(file).get("config") != json.loads(json.dumps(wanted)):
+        found = _read_json(file).get("config", {}) if file.is_file() else wanted
+        different = [name for name in wanted if found.get(name) != wanted[name]]
+        if different:
             raise CorpusError(
-                f"{config.out} holds a corpus of another configuration ({file.name}); "
-                "choose another folder, or delete it first."
+                f"{out} holds a corpus of another configuration ({file.name} differs in "
+                f"{', '.join(different)}); choose another folder, or delete it first."
             )
     if done.is_file():
         return False
@@ -62,9 +67,8 @@ def claim_folder(config: CorpusConfig) -> bool:
     return True
 
 
-def finish_index(config: CorpusConfig, shards: list[str]) -> dict[str, Any]:
+def finish_index(out: Path, content: dict[str, Any], shards: list[str]) -> dict[str, Any]:
     """Joins the parts into index.jsonl, errors.jsonl and corpus.json, and returns the last."""
-    out = config.out
     parts = [_read_json(out / "parts" / f"{shard}.json") for shard in shards]
     index = [line for part in parts for line in part["index"]]
     errors = [line for part in parts for line in part["errors"]]
@@ -73,7 +77,7 @@ def finish_index(config: CorpusConfig, shards: list[str]) -> dict[str, Any]:
     summary = {
         "format": FORMAT, "version": VERSION,
         "convention": "the usual 68 landmarks in crop pixels, (0, 0) the image corner, pixel centres at +0.5",
-        "config": content_config(config), "shards": [f"{shard}.tar" for shard in shards],
+        "config": content, "shards": [f"{shard}.tar" for shard in shards],
         "counts": _counts(index, errors),
     }  # fmt: skip
     write_text(out / "corpus.json", json.dumps(summary, indent=1))

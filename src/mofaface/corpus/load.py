@@ -22,6 +22,8 @@ class CorpusSplit:
     confidence: Float32[np.ndarray, "photos 68"]
     yaw: Float[np.ndarray, "photos"]
     keys: tuple[str, ...]
+    names: tuple[str, ...]
+    """Path of each photograph inside its source, with forward slashes."""
     sources: tuple[str, ...]
     persons: tuple[str, ...]
 
@@ -53,6 +55,7 @@ def load_corpus(corpus: Path, split: SplitName) -> CorpusSplit:
         confidence=np.array([meta["confidence_68"] for meta in metas], np.float32),
         yaw=np.array([meta["yaw"] for meta in metas], np.float32),
         keys=tuple(meta["key"] for meta in metas),
+        names=tuple(meta["name"] for meta in metas),
         sources=tuple(meta["source"] for meta in metas),
         persons=tuple(meta["person"] for meta in metas),
     )
