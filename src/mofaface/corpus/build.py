@@ -5,6 +5,7 @@ import errno
 import multiprocessing
 import re
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -111,11 +112,29 @@ def _mapper(workers: int) -> Iterator[Mapper]:
     # "spawn" is the one way to start processes that works on every system and beside threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+
+        def mapped(make: Callable[[Task], Sample], tasks: list[Task]) -> Iterator[Sample]:
+            with _deaf_to_ctrl_c():  # it is here that processes are started
+                return pool.map(make, tasks, chunksize=8)
+
         try:
-            yield partial(pool.map, chunksize=8)
+            yield mapped
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that start inside are deaf from birth: they import for seconds before they run our code."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _start_worker() -> None:
