@@ -150,7 +150,15 @@ def test_white_light_of_the_usual_level_costs_nothing(code):
 
 def test_the_weights_are_the_paper_s():
     w = LossWeights()
-    assert (w.photo, w.reg, w.beta, w.delta, w.land, w.light, w.contour) == (1.92, 2.9e-5, 1.7e-3, 0.8, 0, 0, 0)
+    assert (w.photo, w.reg, w.beta, w.delta, w.land, w.light, w.contour) == (
+        1.92,
+        2.9e-5,
+        1.7e-3,
+        0.8,
+        0,
+        0,
+        0,
+    )
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
