@@ -58,10 +58,10 @@ def make_batch(corpus: CorpusSplit, indices: list[int], augmentation: Augmentati
         images.append(image)
         points.append(landmarks)
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
-    landmarks = torch.from_numpy(np.stack(points))
+    places = torch.from_numpy(np.stack(points))
     confidence = torch.from_numpy(corpus.confidence[indices].astype(np.float32))
     inner, jaw = list(LANDMARKS_46), list(LANDMARK_GROUPS["jaw"])
-    return Batch(pixels, landmarks[:, inner], confidence[:, inner], landmarks[:, jaw], confidence[:, jaw])
+    return Batch(pixels, places[:, inner], confidence[:, inner], places[:, jaw], confidence[:, jaw])
 
 
 def augment(
