@@ -12,13 +12,13 @@ demo: $(VENV)/.installed
 	@echo "Open out/demo/*/overlay.png and out/demo/*/face.glb"
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check src tests
 	$(BIN)/ruff check src tests
 	$(BIN)/mypy
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format src tests
