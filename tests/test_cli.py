@@ -174,6 +174,7 @@ def test_train_then_resume_through_the_command_line(run, corpus_path, model_path
     monkeypatch.setattr("mofaface.training.monitor._tensorboard", lambda folder: None)
     out = tmp_path / "run [bold]"
     tiny = "--encoder.input-size 32 --batch 2 --threads 1 --log-every 1 --validate-photos 2".split()
+    tiny += "--encoder.frozen-blocks 0 --encoder.no-freeze-norm".split()
     code, _, err = run(
         "train", "--corpus", corpus_path, "--model", model_path, "--out", out, "--iterations", 2, *tiny
     )

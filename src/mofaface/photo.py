@@ -48,11 +48,10 @@ def read_photo(source: PhotoSource) -> Photo:
 
 
 def _opened_file(name: str) -> io.BufferedReader:
+    if os.path.isdir(name):
+        files = os.path.join(name, "*.jpg")
+        raise PhotoError(f"{name} is a directory, not a photo; give the files in it, for example {files}.")
     try:
-        if os.path.isdir(name):
-            raise PhotoError(
-                f"{name} is a directory, not a photo; give the files in it, for example {name}/*.jpg."
-            )
         file = open(name, "rb")
     except FileNotFoundError:
         raise PhotoError(f"{name} does not exist; check the path.") from None

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -281,3 +282,10 @@ def test_fixed_layers_without_pretrained_weights_are_refused(config):
 def test_contour_without_landmarks_is_refused():
     with pytest.raises(ValueError, match="set contour to 0 too"):
         LossWeights(land=0, contour=0.3)
+
+
+def test_vertices_above_the_given_height_are_not_compared(config):
+    heights = read_face_model(Path(config.model)).mean_shape[:, 1]
+    top = heights.median().item()
+    low = Trainer(replace(config, compare_below=top, mesh="full")).autoencoder.decoder.model.frontal
+    assert torch.equal(low, heights <= top)

@@ -79,6 +79,9 @@ class TrainConfig:
     """Random changes of the crops."""
     mesh: Literal["full", "coarse"] = "coarse"
     """Vertices of the loss: all, or those of the coarse mesh."""
+    compare_below: float | None = None
+    """Height over the model's origin, mm, above which no vertex is compared; 70 leaves out the forehead, which hair
+    covers: without landmarks faces slide down until it lies on skin."""
     batch: int = 32
     """Photographs per iteration."""
     iterations: int = 6000

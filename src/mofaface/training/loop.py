@@ -49,7 +49,10 @@ class Trainer:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         model = load_face_model(config.model)
         encoder = build_encoder(config.encoder, model.layout, config.pretrained if fresh else None)
-        decoder = Decoder(model.coarse() if config.mesh == "coarse" else model, config.camera)
+        model = model.coarse() if config.mesh == "coarse" else model
+        if config.compare_below is not None:
+            model.frontal &= model.mean_shape[:, 1] <= config.compare_below
+        decoder = Decoder(model, config.camera)
         # Depthwise convolutions are several times faster with the channels last.
         encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.autoencoder = Autoencoder(encoder, decoder).to(self.device)
