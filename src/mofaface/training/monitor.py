@@ -91,7 +91,7 @@ def _tensorboard(folder: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         log.info(
-            "TensorBoard is not installed (pip install 'mofaface[train]'); the log is %s/log.jsonl", folder
+            "TensorBoard is not installed (pip install tensorboard); the log is %s/log.jsonl", folder
         )
         return None
     return SummaryWriter(str(folder / "tensorboard"))
