@@ -6,8 +6,10 @@ from typing import Annotated
 
 import tyro
 
-from mofaface.face_models import load_face_model
+from mofaface.face_models import find_face_model, load_face_model
+from mofaface.face_models.container import read_arrays, write_face_model
 from mofaface.terminal import named
+from mofaface.weights import DEFAULT_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,43 @@ class ModelBuild:
         return 0
 
 
-ModelCommand = named(ModelInfo, "info") | named(ModelSample, "sample") | named(ModelBuild, "build")
+@dataclass(frozen=True)
+class ModelAverage:
+    """Make a model whose mean reflectance is the average of photographs: what unsupervised training needs."""
+
+    corpus: Path
+    """Folder that `corpus build` made; keep models made from photographs that may not be shipped to yourself."""
+    weights: str = DEFAULT_WEIGHTS
+    """Trained weights that find the faces in the photographs."""
+    model: str = "open"
+    """Face model of the weights."""
+    photos: int = 400
+    """How many frontal photographs."""
+    out: Path = Path("averaged.safetensors")
+    """Container to write."""
+    seed: int = 0
+    """Seed of the choice."""
+
+    def run(self) -> int:
+        """Average, write, and return the exit code."""
+        from mofaface.average_reflectance import average_reflectance, with_mean_reflectance
+        from mofaface.corpus import load_corpus
+        from mofaface.reconstruct import load
+
+        autoencoder = load(self.weights, self.model, device="cpu").autoencoder
+        mean = average_reflectance(autoencoder, load_corpus(self.corpus, "train"), self.photos, self.seed)
+        arrays, _ = read_arrays(find_face_model(self.model))
+        write_face_model(self.out, with_mean_reflectance(arrays, mean, f"{arrays.version}-averaged"))
+        print(self.out)
+        return 0
+
+
+ModelCommand = (
+    named(ModelInfo, "info")
+    | named(ModelSample, "sample")
+    | named(ModelBuild, "build")
+    | named(ModelAverage, "average")
+)
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,6 @@ def _tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        log.info(
-            "TensorBoard is not installed (pip install tensorboard); the log is %s/log.jsonl", folder
-        )
+        log.info("TensorBoard is not installed (pip install tensorboard); the log is %s/log.jsonl", folder)
         return None
     return SummaryWriter(str(folder / "tensorboard"))
