@@ -289,3 +289,13 @@ def test_vertices_above_the_given_height_are_not_compared(config):
     top = heights.median().item()
     low = Trainer(replace(config, compare_below=top, mesh="full")).autoencoder.decoder.model.frontal
     assert torch.equal(low, heights <= top)
+
+
+def test_a_run_starts_from_trained_weights(config, caplog):
+    path = train(config)
+    started = Trainer(replace(config, out=config.out.with_name("second"), start=str(path)))
+    kept = load_file(path)
+    for name, tensor in started.autoencoder.encoder.state_dict().items():
+        torch.testing.assert_close(tensor.float(), kept[name].float(), rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="--pretrained or from --start"):
+        Trainer(replace(config, start=str(path), pretrained=Path("other")))

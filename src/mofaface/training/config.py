@@ -68,7 +68,11 @@ class TrainConfig:
     )
     """Which network, and its units."""
     pretrained: Path | None = None
-    """Weights file the network starts from; see docs/encoders.md."""
+    """Weights file of the backbone that the network starts from; see docs/encoders.md."""
+    start: str | None = None
+    """Trained weights, a shipped name or a file, that the whole network starts from instead."""
+    start_model: str | None = None
+    """Face model of the weights in `start`, if it is not the run's own; both need the same mesh."""
     weights: LossWeights = field(
         default_factory=lambda: LossWeights(land=3, reg=1e-4, beta=2, light=0.3, contour=0.3)
     )

@@ -13,7 +13,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mofaface.autoencoder import Autoencoder
 from mofaface.corpus import CorpusSplit, load_corpus
 from mofaface.decoder import Decoder
-from mofaface.encoders import build_encoder
+from mofaface.encoders import Encoder, build_encoder
+from mofaface.face_model import FaceModel
 from mofaface.face_models import load_face_model
 from mofaface.losses import landmark, photometric, total
 from mofaface.metrics import landmark_error
@@ -23,8 +24,9 @@ from mofaface.training.config import TrainConfig, to_plain
 from mofaface.training.interrupt import gentle_interrupt
 from mofaface.training.monitor import Monitor
 from mofaface.training.optimiser import build_optimiser, set_rates
+from mofaface.training.start import carry_encoder
 from mofaface.training.validation import pictures, validate
-from mofaface.weights import write_weights
+from mofaface.weights import find_weights, read_autoencoder, write_weights
 
 log = logging.getLogger("mofaface")
 # So many useless gradients in a row are no accident of one photograph.
@@ -49,6 +51,10 @@ class Trainer:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         model = load_face_model(config.model)
         encoder = build_encoder(config.encoder, model.layout, config.pretrained if fresh else None)
+        if fresh and config.start is not None:
+            trained = _trained(config, config.start, model)
+            assert isinstance(trained.encoder, Encoder)  # a weights file holds nothing else
+            carry_encoder(trained.encoder, trained.decoder.model, config.camera, encoder, model)
         model = model.coarse() if config.mesh == "coarse" else model
         if config.compare_below is not None:
             model.frontal &= model.mean_shape[:, 1] <= config.compare_below
@@ -143,7 +149,11 @@ class Trainer:
 
 def check_start(config: TrainConfig) -> None:
     """Raise ValueError where a network would keep random layers; warn where the paper would start pretrained."""
-    if config.pretrained is not None:
+    if config.start is not None and config.pretrained is not None:
+        raise ValueError(
+            "a network starts from --pretrained or from --start, not from both; give one of them"
+        )
+    if config.start is not None or config.pretrained is not None:
         return
     encoder = config.encoder
     if encoder.backbone == "mobilenet" and (encoder.freeze_norm or encoder.frozen_blocks):
@@ -154,6 +164,12 @@ def check_start(config: TrainConfig) -> None:
     log.warning(
         "the network starts from random weights; the paper starts from pretrained ones (--pretrained)"
     )
+
+
+def _trained(config: TrainConfig, start: str, model: FaceModel) -> Autoencoder:
+    """The trained network that a run starts from, with the face model of its own."""
+    own = model if config.start_model is None else load_face_model(config.start_model)
+    return read_autoencoder(find_weights(start), own)
 
 
 def train(config: TrainConfig, resume: bool = False) -> Path:
