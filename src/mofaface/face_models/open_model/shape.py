@@ -1,6 +1,6 @@
-"""Identity: random combinations of MakeHuman's face sliders and macro targets, and their principal modes.
+"""Identity: MakeHuman's face sliders and macro targets, combined as in people, completed by smooth random fields.
 
-The distributions below are a prior chosen by eye on rendered faces; they are not measured on people.
+The weights' mean and covariance are measured (population.py), starting from people drawn with the distributions below.
 """
 
 from dataclasses import dataclass
@@ -8,11 +8,17 @@ from itertools import product
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import sparray
+from scipy.sparse import csc_array, eye_array, sparray
+from scipy.sparse.linalg import splu
 
-from mofaface.face_models.open_model.cage import Cage
-from mofaface.face_models.open_model.modes import GEOMETRY_MIRROR, Modes, principal_modes, spread
-from mofaface.face_models.open_model.sources import TARGETS, Source, read_targets
+from mofaface.face_models.gaussian_process import SmoothBasis
+from mofaface.face_models.open_model.cage import Cage, symmetrise
+from mofaface.face_models.open_model.identities import without_rigid
+from mofaface.face_models.open_model.lips import close_lip_offsets
+from mofaface.face_models.open_model.modes import GEOMETRY_MIRROR, Modes, principal_modes
+from mofaface.face_models.open_model.population import BAND, Population
+from mofaface.face_models.open_model.sources import TARGETS, Source, SourceError, read_targets
+from mofaface.face_models.open_model.subdivision import CutMesh
 
 FOLDERS = ("nose", "eyes", "mouth", "chin", "cheek", "forehead", "head", "eyebrows")
 OPPOSITES = (
@@ -40,59 +46,131 @@ ORIGINS = ("african", "asian", "caucasian")
 GENDERS = ("female", "male")
 AGES = ("child", "young", "old")
 LEVELS = ("min", "average", "max")
+# Skin within so many radii of an eyeball's centre is its socket.
+SOCKET = 1.5
 
 
 @dataclass(frozen=True)
 class ShapeConfig:
-    """How identities are drawn."""
+    """How identities are made."""
 
-    samples: int = 2400
+    samples: int = 2400  # drawn people, whose mean and spread of target weights is where measuring starts
     modes: int = 80
-    spread_mm: float = 4.0
-    scale_spread: float = 0.035  # relative standard deviation of the head's size
+    fields: int = 160  # smooth fields that complete what the targets cannot show
 
 
 @dataclass(frozen=True)
 class ShapeModel:
-    """Mean cage (mm), modes and the drawn faces they come from."""
+    """Mean cage (mm) and its modes."""
 
     mean: Float[np.ndarray, "cage 3"]
     modes: Modes
 
 
-def build_shape(
-    source: Source,
-    cage: Cage,
-    base_count: int,
-    operator: sparray,
-    config: ShapeConfig,
-    rng: np.random.Generator,
-) -> ShapeModel:
-    """Mean and σ-scaled modes of identity on the cage, orthogonal on the full mesh."""
-    faces = draw_identities(source, cage, base_count, config.samples, rng)
-    weight = np.asarray(operator.sum(axis=0)).ravel() * (cage.part == 0)
-    faces = align(faces, weight, config.scale_spread)
-    mean = faces.mean(axis=0)
-    mean = 0.5 * (mean + mean[cage.mirror] * GEOMETRY_MIRROR)
-    offsets = move_eyes_rigidly(faces - mean, mean, cage.part)
-    metric = (operator.T @ operator).tocsr()
-    modes = principal_modes(offsets, metric, cage.mirror, GEOMETRY_MIRROR, config.modes)
-    return ShapeModel(mean, modes.scaled(config.spread_mm / spread(modes, operator.shape[0])))
+@dataclass(frozen=True)
+class Targets:
+    """The CC0 material of identity: displacement fields, and their weights in people drawn at random."""
+
+    fields: Float[np.ndarray, "targets cage 3"]
+    mean: Float[np.ndarray, "targets"]
+    spread: Float[np.ndarray, "targets"]
 
 
-def draw_identities(
+def read_identity_targets(
     source: Source, cage: Cage, base_count: int, samples: int, rng: np.random.Generator
-) -> Float[np.ndarray, "samples cage 3"]:
-    """Random neutral cages in mm, not yet aligned."""
+) -> Targets:
+    """Macro targets and sliders in a fixed order, with the drawn people's mean weight and its standard deviation."""
     weights, fields = [], []
-    for slider_weights, slider_fields in (
+    for drawn_weights, drawn_fields in (
         macro_samples(source, cage, base_count, samples, rng),
         slider_samples(source, cage, base_count, samples, rng),
     ):
-        weights.append(slider_weights)
-        fields.append(slider_fields)
-    offset = np.concatenate(weights, axis=1) @ np.concatenate(fields).reshape(sum(map(len, fields)), -1)
-    return cage.positions + offset.reshape(samples, *cage.positions.shape)
+        weights.append(drawn_weights)
+        fields.append(drawn_fields)
+    drawn = np.concatenate(weights, axis=1)
+    return Targets(np.concatenate(fields), drawn.mean(axis=0), drawn.std(axis=0))
+
+
+def drawn_mean(cage: Cage, targets: Targets) -> Float[np.ndarray, "cage 3"]:
+    """The mean of the drawn people, mm: the template that real faces are seen with."""
+    return symmetrise(cage.positions + np.tensordot(targets.mean, targets.fields, axes=1), cage.mirror)
+
+
+def build_shape(
+    cage: Cage,
+    mesh: CutMesh,
+    targets: Targets,
+    population: Population,
+    basis: SmoothBasis,
+    config: ShapeConfig,
+) -> ShapeModel:
+    """Mean and σ-scaled modes of identity on the cage, orthogonal on the full mesh, with nothing rigid in them."""
+    if len(population.mean) != len(targets.fields):
+        raise SourceError(
+            f"the population tells of {len(population.mean)} targets, the source has {len(targets.fields)}; "
+            "measure it again"
+        )
+    S, template = mesh.operator, drawn_mean(cage, targets)
+    mean = template + np.tensordot(population.mean, targets.fields, axes=1)
+    mean = symmetrise(mean, cage.mirror)
+    people = np.tensordot(_square_root(population.covariance).T, targets.fields, axes=1)
+    offsets = np.concatenate([people, smooth_offsets(S, basis, population.spectrum)])
+    offsets = close_lip_offsets(cage, template, mesh, offsets)
+    offsets = follow_sockets(offsets, mean, cage.part)
+    offsets = _without_rigid(offsets, mean, S, cage.part == 0)
+    # Fields of one standard deviation in place of samples: principal_modes divides by their number.
+    samples = offsets * np.sqrt(len(offsets))
+    modes = principal_modes(samples, (S.T @ S).tocsr(), cage.mirror, GEOMETRY_MIRROR, config.modes)
+    return ShapeModel(mean, modes)
+
+
+def _square_root(covariance: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n rank"]:
+    """L with L Lᵀ the covariance, without its vanishing directions."""
+    value, vector = np.linalg.eigh(covariance)
+    kept = value > 1e-9 * value[-1]
+    return vector[:, kept] * np.sqrt(value[kept])
+
+
+def smooth_offsets(
+    operator: sparray, basis: SmoothBasis, spectrum: Float[np.ndarray, "bands 2 3"]
+) -> Float[np.ndarray, "fields cage 3"]:
+    """Smooth displacement fields of one standard deviation each, on the cage by least squares."""
+    gram = (operator.T @ operator).tocsc() + 1e-6 * eye_array(operator.shape[1], format="csc")
+    on_cage = splu(csc_array(gram)).solve(operator.T @ basis.fields)
+    band = np.minimum(np.arange(on_cage.shape[1]) // BAND, len(spectrum) - 1)
+    sigma = spectrum[band, (basis.parity < 0).astype(int)]
+    return np.concatenate(
+        [on_cage.T[:, :, None] * (sigma[:, axis, None, None] * np.eye(3)[axis]) for axis in range(3)]
+    )
+
+
+def follow_sockets(
+    offsets: Float[np.ndarray, "fields cage 3"],
+    mean: Float[np.ndarray, "cage 3"],
+    part: Int[np.ndarray, "cage"],
+) -> Float[np.ndarray, "fields cage 3"]:
+    """The offsets with each eyeball moved and grown as the skin around it is."""
+    moved, skin = offsets.copy(), np.flatnonzero(part == 0)
+    for eye in (1, 2):
+        rows = part == eye
+        centre = mean[rows].mean(axis=0)
+        radius = np.linalg.norm(mean[rows] - centre, axis=1).max()
+        lids = skin[np.linalg.norm(mean[skin] - centre, axis=1) < SOCKET * radius]
+        radial = mean[lids] - mean[lids].mean(axis=0)
+        shift = offsets[:, lids].mean(axis=1, keepdims=True)
+        growth = ((offsets[:, lids] - shift) * radial).sum(axis=(1, 2)) / (radial**2).sum()
+        lever = mean[rows] - mean[lids].mean(axis=0)
+        moved[:, rows] = shift + growth[:, None, None] * lever
+    return moved
+
+
+def _without_rigid(
+    offsets: Float[np.ndarray, "fields cage 3"], mean: np.ndarray, operator: sparray, skin: np.ndarray
+) -> Float[np.ndarray, "fields cage 3"]:
+    """The offsets without shift and small rotation of the full mesh's skin."""
+    share = np.asarray(operator.sum(axis=0)).ravel() * skin
+    fields = np.moveaxis(offsets, 0, 2)
+    return np.moveaxis(without_rigid(fields, mean, share / share.sum()), 2, 0)
 
 
 def slider_pairs(stems: list[str]) -> list[tuple[str, str]]:
@@ -177,42 +255,3 @@ def macro_samples(
         weights.append(mixed)
         fields.append(targets[f"universal-{gender}-{age}-{muscle}muscle-{weight}weight"])
     return np.stack(weights, axis=1), np.stack(fields)
-
-
-def align(
-    faces: Float[np.ndarray, "samples cage 3"],
-    weight: Float[np.ndarray, "cage"],
-    scale_spread: float,
-    rounds: int = 3,
-) -> Float[np.ndarray, "samples cage 3"]:
-    """The faces without rigid motion (Kabsch, weighted), their sizes drawn together to the wanted spread."""
-    share = weight / weight.sum()
-    centred = faces - np.einsum("c,scx->sx", share, faces)[:, None]
-    size = np.sqrt(np.einsum("c,scx->s", share, centred**2))
-    deviation = np.log(size / size.mean())
-    exponent = min(1.0, scale_spread / deviation.std())
-    centred *= np.exp((exponent - 1) * deviation)[:, None, None]
-    for _ in range(rounds):
-        mean = centred.mean(axis=0)
-        u, _, vt = np.linalg.svd(np.einsum("c,scx,cy->sxy", share, centred, mean, optimize=True))
-        flip = np.ones((len(faces), 1, 3))
-        flip[:, 0, 2] = np.sign(np.linalg.det(u @ vt))
-        centred = centred @ ((u * flip) @ vt)
-    origin = np.einsum("c,scx->x", share, faces) / len(faces)
-    return centred + origin
-
-
-def move_eyes_rigidly(
-    offsets: Float[np.ndarray, "samples cage 3"],
-    mean: Float[np.ndarray, "cage 3"],
-    part: Int[np.ndarray, "cage"],
-) -> Float[np.ndarray, "samples cage 3"]:
-    """The offsets with each eyeball's replaced by its best translation and change of size."""
-    moved = offsets.copy()
-    for eye in (1, 2):
-        rows = part == eye
-        radial = mean[rows] - mean[rows].mean(axis=0)
-        shift = offsets[:, rows].mean(axis=1, keepdims=True)
-        growth = ((offsets[:, rows] - shift) * radial).sum(axis=(1, 2)) / (radial**2).sum()
-        moved[:, rows] = shift + growth[:, None, None] * radial
-    return moved
