@@ -1,13 +1,25 @@
 """Sheets of random faces."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from little_face import little_model
+from little_face import little_arrays, little_model
 from PIL import Image
 
 from mofaface.decoder import Decoder, illuminate
-from mofaface.sample import draw_face, random_face, random_light, sample_sheet
+from mofaface.face_model import FaceModel
+from mofaface.sample import (
+    draw_face,
+    draw_sheet,
+    modes_sheet,
+    plain_face,
+    random_face,
+    random_light,
+    sample_sheet,
+    with_mode,
+)
 
 
 def generator(seed=0):
@@ -56,3 +68,39 @@ def test_light_is_nearly_white_comes_from_the_front_and_is_never_dark_there():
 def test_sheet_without_faces_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one face, got 0"):
         sample_sheet(little_model(), 0, 0, tmp_path / "sheet.png")
+
+
+def test_mean_sheet_shows_three_sides_painted_and_as_clay(tmp_path):
+    sheet = read(draw_sheet(little_model().float(), "mean", tmp_path / "mean.png"))
+    assert sheet.shape[0] > 2 * 240 and sheet.shape[1] == 3 * 240 + 4 * 6
+    columns = [sheet[:, 6 + k * 246 : 246 + k * 246] for k in range(3)]
+    assert all((a != b).any() for a, b in zip(columns, columns[1:] + columns[:1], strict=True))
+    clay = sheet[-240:].astype(int)
+    assert np.ptp(clay, axis=-1).max() == 0 and np.ptp(sheet[:-250].astype(int), axis=-1).max() > 10
+
+
+def test_modes_sheet_has_two_rows_for_each_kind_that_has_modes(tmp_path):
+    arrays = little_arrays()
+    heights = []
+    for expression in (4, 0):
+        few = replace(arrays, expression_basis=arrays.expression_basis[..., :expression], units_expression=None)
+        heights.append(read(draw_sheet(FaceModel(few), "modes", tmp_path / "modes.png")).shape[0])
+    assert heights[0] > 6 * 240 and heights[1] == pytest.approx(heights[0] * 4 / 6, abs=6)
+
+
+def test_one_coefficient_is_set_and_no_other():
+    code = with_mode(plain_face(little_model()), "beta", 1, -3.0)
+    assert code.beta.tolist() == [[0.0, -3.0, 0.0]] and not code.alpha.any() and not code.delta.any()
+
+
+def test_faces_are_the_same_sheet_by_either_name(tmp_path):
+    model = little_model().float()
+    a = read(draw_sheet(model, "faces", tmp_path / "a.png", 3, 5))
+    assert (a == read(sample_sheet(model, 3, 5, tmp_path / "b.png"))).all()
+
+
+def test_sheet_of_a_model_without_modes_is_refused(tmp_path):
+    a = little_arrays()
+    none = {f"{kind}_basis": np.zeros((81, 3, 0), np.float32) for kind in ("shape", "expression", "reflectance")}
+    with pytest.raises(ValueError, match="needs a model with modes"):
+        modes_sheet(FaceModel(replace(a, units_expression=None, **none)), tmp_path / "modes.png")

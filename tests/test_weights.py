@@ -138,7 +138,7 @@ def test_missing_layer_unknown_encoder_and_missing_description_are_refused(tmp_p
 
 def test_unknown_name_lists_the_shipped_ones(monkeypatch, tmp_path, weights_path):
     (tmp_path / "fast.safetensors").touch()
-    (tmp_path / "open_face_v0.safetensors").touch()
+    (tmp_path / "open_face_v1.safetensors").touch()
     monkeypatch.setattr(weights, "ASSETS", tmp_path)
     assert find_weights("fast") == tmp_path / "fast.safetensors"
     assert find_weights(weights_path) == weights_path

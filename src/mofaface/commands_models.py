@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -24,24 +24,22 @@ class ModelInfo:
 
     def run(self) -> int:
         """Print and return the exit code."""
-        model = load_face_model(self.model)
-        sizes = {name: getattr(model.layout, name) for name in ("shape", "expression", "reflectance")}
-        digest = model.digest[:16]
-        print(f"{model.name} {model.version}, licence {model.licence}, units {model.units}, digest {digest}")
-        print(f"{model.vertices} vertices, {len(model.triangles)} triangles, modes {sizes}")
-        print(f"regions: {', '.join(sorted(model.regions))}")
-        print(f"named face units: {len(model.unit_names)}")
+        from mofaface.model_report import report_lines
+
+        print("\n".join(report_lines(load_face_model(self.model))))
         return 0
 
 
 @dataclass(frozen=True)
 class ModelSample:
-    """Draw a sheet of random faces."""
+    """Draw a sheet of random faces, of the mean face, or of the first modes."""
 
     model: tyro.conf.Positional[str] = "open"
     """"open" or a container file."""
+    what: Literal["faces", "mean", "modes"] = "faces"
+    """Random faces under varied light, the mean from three sides, or the first five modes of each kind at ±3σ."""
     n: int = 24
-    """How many faces."""
+    """How many random faces."""
     out: Path = Path("sheet.png")
     """Picture to write."""
     seed: int = 0
@@ -49,9 +47,9 @@ class ModelSample:
 
     def run(self) -> int:
         """Draw and return the exit code."""
-        from mofaface.sample import sample_sheet
+        from mofaface.sample import draw_sheet
 
-        sample_sheet(load_face_model(self.model), self.n, self.seed, self.out)
+        draw_sheet(load_face_model(self.model), self.what, self.out, self.n, self.seed)
         print(self.out)
         return 0
 

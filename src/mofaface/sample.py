@@ -1,7 +1,9 @@
-"""Random faces of a face model: the picture by which one judges whether they look like people."""
+"""Sheets of a face model: random faces, by which one judges whether they look like people, the mean, and the modes."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -11,7 +13,7 @@ from mofaface.code import Code
 from mofaface.decoder import Decoder
 from mofaface.face_model import FaceModel
 from mofaface.harmonics import harmonics
-from mofaface.pictures import Picture, contact_sheet, save_picture, surface
+from mofaface.pictures import Picture, clay_colours, contact_sheet, save_picture, surface
 
 ACROSS = 6
 # Full-strength expressions of random signs are grimaces; half of it is a face in a conversation.
@@ -23,6 +25,10 @@ COSINE_BANDS = (1 / 4, *[1 / 6] * 3, *[1 / 16] * 5)
 DARKER_AMBIENT = -0.3
 # A step back, mm, so that long and turned heads stay inside their tile.
 FARTHER = 60.0
+# Turns of the head, radians, from which the mean is shown: its right side is seen first.
+SIDES = {"from the right": -1.2, "from the front": 0.0, "from the left": 1.2}
+MODES, SIGMAS = 5, 3.0
+Sheet = Literal["faces", "mean", "modes"]
 
 
 def random_face(model: FaceModel, generator: torch.Generator) -> Code:
@@ -72,6 +78,62 @@ def draw_face(decoder: Decoder, code: Code) -> Picture:
     )
     triangles = decoder.model.triangles.cpu().numpy()
     return surface(uv, depth, triangles, colours, size, size, background=0.85)
+
+
+@torch.no_grad()
+def draw_clay(decoder: Decoder, code: Code) -> Picture:
+    """The shape of a batch of one as grey clay, before grey."""
+    face, size = decoder(code), decoder.camera.size
+    clay = clay_colours(face.n_camera[0].double().cpu().numpy())
+    place = face.uv_crop[0].cpu().numpy(), face.x_camera[0, :, 2].cpu().numpy()
+    return surface(*place, decoder.model.triangles.cpu().numpy(), clay, size, size, background=0.85)
+
+
+def plain_face(model: FaceModel) -> Code:
+    """The average face under ambient light, in the middle of its tile; a batch of one."""
+    zero = model.layout.zero()
+    zero = replace(zero, translation=torch.tensor([[0.0, middle_height(model), FARTHER]]))
+    return Code(**{name: part.to(model.mean_shape) for name, part in vars(zero).items()})
+
+
+def draw_sheet(model: FaceModel, what: Sheet, out: Path, n: int = 24, seed: int = 0) -> Path:
+    """Write one of the sheets and return its path."""
+    if what == "faces":
+        return sample_sheet(model, n, seed, out)
+    return mean_sheet(model, out) if what == "mean" else modes_sheet(model, out)
+
+
+def mean_sheet(model: FaceModel, out: Path) -> Path:
+    """Write the average face from three sides, as it is painted and as clay, and return the path."""
+    decoder, plain = Decoder(model), plain_face(model)
+    turned = [replace(plain, rotation=plain.rotation.new_tensor([[0.0, yaw, 0.0]])) for yaw in SIDES.values()]
+    rows = [[draw(decoder, code) for code in turned] for draw in (draw_face, draw_clay)]
+    return save_picture(out, contact_sheet(rows, tuple(SIDES)))
+
+
+def modes_sheet(model: FaceModel, out: Path) -> Path:
+    """Write the first five modes of each kind at −3 and +3 σ, one kind in two rows, and return the path."""
+    decoder, plain = Decoder(model), plain_face(model)
+    rows, labels = [], []
+    for kind, part, draw in (
+        ("shape", "alpha", draw_clay),
+        ("expression", "delta", draw_clay),
+        ("reflectance", "beta", draw_face),
+    ):
+        count = min(MODES, getattr(model.layout, kind))
+        for sigma in (-SIGMAS, SIGMAS) if count else ():
+            rows.append([draw(decoder, with_mode(plain, part, mode, sigma)) for mode in range(count)])
+            labels.append([f"{kind} {mode + 1}: {sigma:+.0f} s.d." for mode in range(count)])
+    if not rows:
+        raise ValueError("a sheet of modes needs a model with modes, this one has none")
+    return save_picture(out, contact_sheet(rows, (), labels))
+
+
+def with_mode(code: Code, part: str, mode: int, sigma: float) -> Code:
+    """The code with one coefficient of `alpha`, `delta` or `beta` set."""
+    coefficients = getattr(code, part).clone()
+    coefficients[:, mode] = sigma
+    return replace(code, **{part: coefficients})
 
 
 def sample_sheet(model: FaceModel, n: int, seed: int, out: Path) -> Path:

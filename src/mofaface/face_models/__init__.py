@@ -5,7 +5,7 @@ from pathlib import Path
 from mofaface.face_model import FaceModel
 from mofaface.face_models.container import read_face_model
 
-OPEN_MODEL = Path(__file__).parents[1] / "assets" / "open_face_v0.safetensors"
+OPEN_MODEL = Path(__file__).parents[1] / "assets" / "open_face_v1.safetensors"
 
 
 def load_face_model(name_or_path: str | Path = "open") -> FaceModel:

@@ -6,6 +6,7 @@ before and after.
 
 import logging
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,7 +14,7 @@ from jaxtyping import Float, Int
 from mofaface.face_model import FaceModelArrays
 from mofaface.face_models.importers.crop import crop, pieces
 from mofaface.face_models.importers.landmarks import find_landmarks
-from mofaface.face_models.importers.prior_reflectance import limited, prior_reflectance
+from mofaface.face_models.importers.prior_reflectance import carried_landmarks, limited, prior_reflectance
 from mofaface.face_models.importers.raw import RawModel
 from mofaface.face_models.importers.resample import Remeshed, decimate, resample
 from mofaface.face_models.open_model.frontal import frontal_part
@@ -22,6 +23,7 @@ from mofaface.face_models.surface import Surface
 LOG = logging.getLogger(__name__)
 # Modes of a file are its principal modes when no two have a larger cosine than this.
 LARGEST_COSINE = 1e-2
+JAW = slice(0, 17)
 # The coarse mesh has this share of the vertices, as the open model's.
 COARSE = 0.35
 
@@ -49,7 +51,7 @@ def finish(
 ) -> FaceModelArrays:
     """Every array of the face model; `open_model` gives the outline of the crop and the skin of a model without one."""
     config, whole = config or FinishConfig(), open_model.subdivided()
-    raw = principal_first(with_landmarks(raw, landmarks), config)
+    raw = principal_first(with_landmarks(raw, landmarks, whole), config)
     if config.crop:
         marks = whole.mean_shape[whole.landmarks_68]
         raw = remeshed(raw, crop(_float(raw.mean_shape), raw.triangles, _landmarks(raw), marks))
@@ -69,14 +71,21 @@ def _float(values: np.ndarray) -> Float[np.ndarray, "*n"]:
     return values.astype(np.float64)
 
 
-def with_landmarks(raw: RawModel, given: Int[np.ndarray, "68"] | None) -> RawModel:
-    """The given landmarks, else the file's, else those that the detector sees on a picture of the average face."""
+def with_landmarks(
+    raw: RawModel, given: Int[np.ndarray, "68"] | None, open_model: FaceModelArrays
+) -> RawModel:
+    """The given landmarks, else the file's, else those that the detector sees on a picture of the average face.
+
+    In a picture the jaw is an outline, which on a whole head lies at the ears: its points come from the open model.
+    """
     if given is not None:
         return replace(raw, landmarks_68=given)
     if raw.landmarks_68 is not None:
         return raw
-    found = find_landmarks(_float(raw.mean_shape), raw.triangles, raw.mean_reflectance)
-    note = "Landmarks: found by the detector on a picture of the average face."
+    surface = Surface(_float(raw.mean_shape), raw.triangles)
+    found = find_landmarks(surface.positions, surface.triangles, raw.mean_reflectance)
+    found[JAW] = carried_landmarks(surface, found, open_model)[JAW]
+    note = "Landmarks: found by the detector on a picture of the average face; the jaw's by registration."
     return replace(raw, landmarks_68=found, notes=f"{raw.notes} {note}".strip())
 
 
@@ -116,7 +125,7 @@ def remeshed(raw: RawModel, mesh: Remeshed) -> RawModel:
         return (mesh.operator.astype(flat.dtype) @ flat).reshape(-1, *values.shape[1:])
 
     names = ("mean_shape", "shape_basis", "expression_basis", "mean_reflectance", "reflectance_basis", "uv")
-    parts = {name: through(getattr(raw, name)) for name in names}
+    parts: dict[str, Any] = {name: through(getattr(raw, name)) for name in names}
     return replace(raw, **parts, triangles=mesh.triangles, landmarks_68=mesh.place[_landmarks(raw)])
 
 

@@ -1,4 +1,4 @@
-"""The 68 landmarks of a model: from a list in a file, or found by the landmark detector on a picture of its average face."""
+"""The 68 landmarks of a model: from a list in a file, or found by the detector on a picture of its average face."""
 
 import json
 from pathlib import Path

@@ -25,6 +25,7 @@ FEWEST_FOUND = 0.5
 FIELDS, WAVELENGTH = 25, 60.0
 # Colours need no more than this: a vertex or two of error is less than the width of a brow's edge.
 REGISTRATION = RegistrationConfig(stiffness=(60.0, 30.0, 15.0, 8.0, 5.0), rounds=2)
+JAW_POINTS = 17
 EYES = (slice(36, 42), slice(42, 48))
 
 
@@ -72,6 +73,17 @@ def registered(surface: Surface, landmarks: Int[np.ndarray, "68"], model: FaceMo
     return Surface(moved, model.triangles.astype(np.int64))
 
 
+def carried_landmarks(
+    surface: Surface, landmarks: Int[np.ndarray, "68"], model: FaceModelArrays
+) -> Int[np.ndarray, "68"]:
+    """The vertices nearest to the open model's landmarks once it is laid onto `surface` by all but the jaw's."""
+    inner = np.where(np.arange(68) < JAW_POINTS, -1, landmarks)
+    fitted = registered(surface, inner, model)
+    piece = pieces(surface.triangles, len(surface.positions))
+    skin = np.flatnonzero(piece == piece[landmarks[30]])
+    return skin[cKDTree(surface.positions[skin]).query(fitted.positions[model.landmarks_68])[1]]
+
+
 def _coarse_skin(model: FaceModelArrays, skin: Bool[np.ndarray, "vertices"]) -> Int[np.ndarray, "faces 3"]:
     """Triangles of the skin, of the coarse mesh where the model has one: a third of the vertices is a third of the time."""
     triangles = model.triangles
@@ -94,7 +106,7 @@ def carried(
     """The open model's mean and modes at the nearest places, and where those are counterparts."""
     values = np.concatenate((model.mean_reflectance[..., None], model.reflectance_basis), axis=2)
     piece = pieces(surface.triangles, len(surface.positions))
-    own = piece[landmarks[0]]
+    own = int(piece[landmarks[0]])
     eyeballs = eyeball_pieces(surface, piece, own, landmarks)
     skin = source.triangles[_skin_faces(source, model)] if eyeballs else source.triangles
     places = correspond(surface, Surface(source.positions, skin), FARTHEST, FACING)

@@ -52,6 +52,8 @@ def outward(
     positions: Float[np.ndarray, "vertices 3"], triangles: Int[np.ndarray, "faces 3"]
 ) -> Int[np.ndarray, "faces 3"]:
     """The triangles, all turned around if most of their area faces the middle of the mesh's box."""
+    if not (0 <= triangles.min() and triangles.max() < len(positions)):
+        return triangles  # RawModel says what is wrong with them
     a, b, c = (positions[triangles[:, i]] for i in range(3))
     middle = 0.5 * (positions.min(axis=0) + positions.max(axis=0))
     # A face is open at the back: seen from behind its middle, what is outside faces away.

@@ -15,12 +15,14 @@ from scipy.sparse import csr_array
 
 # A count this near, as a share, is what was asked for.
 NEAR_ENOUGH = 0.02
-# Weight of an edge's squared length beside the squared distance to the surface: flat cheeks keep their vertices.
-EVENNESS = 0.1
+# Weight of squared length and area beside the squared distance to the surface: flat cheeks keep their vertices.
+EVENNESS = 0.05
 # Weight of the planes that stand on the rim.
 RIM = 10.0
 # A collapse may turn a triangle's normal by less than acos of this.
 LEAST_COSINE = 0.2
+# Collapses that were refused are tried again each time this share of the vertices has gone.
+RETRY = 0.05
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,19 @@ def decimate(
     queue = mesh.all_collapses()
     heapq.heapify(queue)
     left = len(np.unique(triangles))
-    while left > count and queue:
-        _, u, v, stamp = heapq.heappop(queue)
-        if stamp != mesh.stamp[u] + mesh.stamp[v] or not mesh.allowed(u, v):
+    waiting: list[tuple[float, int, int, int]] = []
+    retry = left
+    while left > count and (queue or (waiting and left < retry)):
+        if not queue or retry - left > RETRY * left:
+            # What would have folded the surface may be possible now that its surroundings have changed.
+            for entry in waiting:
+                heapq.heappush(queue, entry)
+            waiting, retry = [], left
+        cost, u, v, stamp = heapq.heappop(queue)
+        if stamp != mesh.stamp[u] + mesh.stamp[v]:
+            continue
+        if not mesh.allowed(u, v):
+            waiting.append((cost, u, v, stamp))
             continue
         for entry in mesh.collapse(u, v):
             heapq.heappush(queue, entry)
@@ -159,7 +171,7 @@ class _Collapsing:
                 self.around[v].add(f)
         self.rim = np.zeros(len(positions), bool)
         self.quadrics = _quadrics(positions, triangles, self.rim)
-        self.fixed: Bool[np.ndarray, "vertices"] = np.zeros(len(positions), bool)
+        self.fixed = np.zeros(len(positions), bool)
         self.fixed[fixed] = True
         self.stamp = [0] * len(positions)
 
@@ -170,13 +182,15 @@ class _Collapsing:
         return self._entries(u, v)
 
     def _entries(self, u: np.ndarray, v: np.ndarray) -> list[tuple[float, int, int, int]]:
-        """Costs (mm²) of moving u to v: mean squared distance to u's and v's planes, and the edge's length."""
+        """Costs (mm²) of moving u to v: mean squared distance to u's and v's planes, length, and area."""
         u, v = (side[~self.fixed[u]] for side in (u, v))
         quadric = self.quadrics[u] + self.quadrics[v]
         h = np.column_stack((self.positions[v], np.ones(len(v))))
-        off = np.einsum("ni,nij,nj->n", h, quadric[:, :4], h) / quadric[:, 4, 0]
+        area = quadric[:, 4, 0]
+        off = np.einsum("ni,nij,nj->n", h, quadric[:, :4], h) / area
         length = ((self.positions[u] - self.positions[v]) ** 2).sum(1)
-        cost = off + EVENNESS * length
+        # The area that a vertex has taken over counts too, or it would swallow one neighbour after the other.
+        cost = off + EVENNESS * (length + area)
         return [
             (c, a, b, self.stamp[a] + self.stamp[b])
             for c, a, b in zip(cost.tolist(), u.tolist(), v.tolist(), strict=True)

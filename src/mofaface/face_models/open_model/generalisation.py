@@ -1,4 +1,4 @@
-"""python -m mofaface.face_models.open_model.generalisation ICT.npz [MODEL] [--people 50] [--seed 0]
+"""python -m mofaface.face_models.open_model.generalisation ICT.npz [MODEL] [--people 20] [--seed 0]
 
 Shape against real faces. Generalisation: how near the model's modes come to random identities of a scan-derived space.
 Specificity: how near random faces of the model come to that space. Both after registration, on the skin that has a
@@ -27,7 +27,7 @@ from mofaface.face_models.surface import Surface, closest_points
 
 # Coefficients this far from zero, in standard deviations, cost as much as a millimetre everywhere: hardly anything.
 RIDGE = 1e-4
-ROUNDS = 12
+ROUNDS = 6
 EYES = ("left_eye", "right_eye")
 
 
@@ -73,7 +73,6 @@ def surface_error(skin: Skin, carried: CarriedIdentities, face: Surface) -> floa
     goal = start.carry(target.positions, target.triangles)
     fitted, distance = x, np.zeros(len(x))
     for _ in range(ROUNDS):
-        # Along the surface a point may slide: half of the wish to stay, so that details move to where they belong.
         c = least_squares(basis, (goal - x)[..., None], weight, ridge)[:, 0]
         fitted = x + basis @ c
         near, distance = closest_points(fitted, target)
@@ -111,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[1])
     parser.add_argument("identities", type=Path)
     parser.add_argument("model", nargs="?", default="open")
-    parser.add_argument("--people", type=int, default=50)
+    parser.add_argument("--people", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     identities = read_identities(options.identities)

@@ -4,36 +4,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float
-
-from mofaface.face_model import FaceModel
 from mofaface.face_models import OPEN_MODEL, load_face_model
-from mofaface.face_models.open_model.modes import LISTED
-
-RANDOM_FACES = 200
-
-
-def basis_figures(basis: Float[np.ndarray, "vertices 3 modes"]) -> dict[str, object]:
-    """Spread per vertex, worst cosine between two modes, and the cumulative shares of the modes' variance."""
-    flat = basis.reshape(-1, basis.shape[-1]).astype(np.float64)
-    gram = flat.T @ flat
-    sigma = np.sqrt(np.diag(gram))
-    share = np.cumsum(sigma**2) / (sigma**2).sum()
-    return {
-        "spread per vertex": round(float(np.sqrt((sigma**2).sum() / len(basis))), 4),
-        "worst cosine between modes": float(np.abs(gram / np.outer(sigma, sigma) - np.eye(len(sigma))).max()),
-        "share of the first modes": {n: round(float(share[n - 1]), 4) for n in LISTED if n <= len(sigma)},
-    }
-
-
-def share_outside(model: FaceModel) -> float:
-    """Share of the reflectance values of random faces that lie outside [0, 1]."""
-    beta = (
-        np.random.default_rng(0).standard_normal((RANDOM_FACES, model.layout.reflectance)).astype(np.float32)
-    )
-    faces = model.mean_reflectance.numpy().ravel() + beta @ model.reflectance_basis.flatten(0, 1).numpy().T
-    return float(((faces < 0) | (faces > 1)).mean())
+from mofaface.model_report import basis_figures, share_outside
 
 
 def main() -> None:

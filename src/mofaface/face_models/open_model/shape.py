@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.sparse import csc_array, eye_array, sparray
 from scipy.sparse.linalg import splu
 
-from mofaface.face_models.gaussian_process import SmoothBasis
+from mofaface.face_models.gaussian_process import SmoothBasis, cotangent_laplacian
 from mofaface.face_models.open_model.cage import Cage, symmetrise
-from mofaface.face_models.open_model.identities import without_rigid
+from mofaface.face_models.open_model.identities import least_squares, rigid_fields
 from mofaface.face_models.open_model.lips import close_lip_offsets
 from mofaface.face_models.open_model.modes import GEOMETRY_MIRROR, Modes, principal_modes
 from mofaface.face_models.open_model.population import BAND, Population
@@ -117,7 +117,7 @@ def build_shape(
     offsets = np.concatenate([people, smooth_offsets(S, basis, population.spectrum)])
     offsets = close_lip_offsets(cage, template, mesh, offsets)
     offsets = follow_sockets(offsets, mean, cage.part)
-    offsets = _without_rigid(offsets, mean, S, cage.part == 0)
+    offsets = still(offsets, mean, S, skin_area(S @ mean, mesh.triangles, (S @ (cage.part == 0)) > 0.5))
     # Fields of one standard deviation in place of samples: principal_modes divides by their number.
     samples = offsets * np.sqrt(len(offsets))
     modes = principal_modes(samples, (S.T @ S).tocsr(), cage.mirror, GEOMETRY_MIRROR, config.modes)
@@ -164,13 +164,28 @@ def follow_sockets(
     return moved
 
 
-def _without_rigid(
-    offsets: Float[np.ndarray, "fields cage 3"], mean: np.ndarray, operator: sparray, skin: np.ndarray
+def skin_area(
+    positions: Float[np.ndarray, "vertices 3"],
+    triangles: Int[np.ndarray, "triangles 3"],
+    skin: Bool[np.ndarray, "vertices"],
+) -> Float[np.ndarray, "vertices"]:
+    """Area of each vertex of the skin as a share of all of it; 0 on the eyeballs."""
+    _, mass = cotangent_laplacian(positions, triangles)
+    return mass * skin / (mass * skin).sum()
+
+
+def still(
+    offsets: Float[np.ndarray, "fields cage 3"],
+    mean: Float[np.ndarray, "cage 3"],
+    operator: sparray,
+    area: Float[np.ndarray, "vertices"],
 ) -> Float[np.ndarray, "fields cage 3"]:
-    """The offsets without shift and small rotation of the full mesh's skin."""
-    share = np.asarray(operator.sum(axis=0)).ravel() * skin
-    fields = np.moveaxis(offsets, 0, 2)
-    return np.moveaxis(without_rigid(fields, mean, share / share.sum()), 2, 0)
+    """The offsets without the shift and small rotation of the full mesh, its vertices weighted by `area`."""
+    rigid = rigid_fields(mean, np.asarray(operator.T @ area).ravel())
+    full = (operator @ rigid.reshape(len(mean), -1)).reshape(operator.shape[0], 3, -1)
+    moved = (operator @ np.moveaxis(offsets, 0, 2).reshape(len(mean), -1)).reshape(operator.shape[0], 3, -1)
+    # S keeps rigid fields rigid, because its rows sum to one: what is found on the mesh is taken off the cage.
+    return offsets - np.moveaxis(rigid @ least_squares(full, moved, area, np.zeros(6)), 2, 0)
 
 
 def slider_pairs(stems: list[str]) -> list[tuple[str, str]]:
