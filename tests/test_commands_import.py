@@ -12,7 +12,14 @@ from mofaface.face_models.importers import FORMATS
 
 def linear_file(folder, **changes):
     raw = foreign_head((6, 4, 3))
-    names = ("mean_shape", "shape_basis", "expression_basis", "mean_reflectance", "reflectance_basis", "triangles")
+    names = (
+        "mean_shape",
+        "shape_basis",
+        "expression_basis",
+        "mean_reflectance",
+        "reflectance_basis",
+        "triangles",
+    )
     arrays = {name: getattr(raw, name) for name in (*names, "landmarks_68")} | changes
     np.savez(folder / "mine.npz", **{name: array for name, array in arrays.items() if array is not None})
     return folder / "mine.npz"
@@ -25,7 +32,9 @@ def test_every_format_is_offered_and_no_other():
 def test_command_line_becomes_a_container_of_the_wanted_size(tmp_path, capsys):
     (tmp_path / "licence.txt").write_text("Only for me.\n")
     out = tmp_path / "out.safetensors"
-    options = f"{linear_file(tmp_path)} --format linear --out {out} --vertices 1200 --shape-modes 5 --name mine"
+    options = (
+        f"{linear_file(tmp_path)} --format linear --out {out} --vertices 1200 --shape-modes 5 --name mine"
+    )
     command = tyro.cli(ModelImport, args=[*options.split(), "--licence", str(tmp_path / "licence.txt")])
     assert command.run() == 0 and str(out) in capsys.readouterr().out
     model = load_face_model(out)

@@ -60,7 +60,14 @@ def test_report_says_sizes_units_licence_and_variance():
 
 def test_report_of_a_model_without_expressions_or_regions():
     arrays = little_arrays()
-    bare = replace(arrays, expression_basis=arrays.expression_basis[..., :0], regions={}, uv=None, unit_names=())
+    bare = replace(
+        arrays,
+        expression_basis=arrays.expression_basis[..., :0],
+        regions={},
+        uv=None,
+        unit_names=(),
+        units_expression=None,
+    )
     text = "\n".join(report_lines(FaceModel(bare)))
     assert "expression: no modes" in text and "regions: none" in text and "no coarse mesh" in text
 

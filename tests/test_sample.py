@@ -83,7 +83,9 @@ def test_modes_sheet_has_two_rows_for_each_kind_that_has_modes(tmp_path):
     arrays = little_arrays()
     heights = []
     for expression in (4, 0):
-        few = replace(arrays, expression_basis=arrays.expression_basis[..., :expression], units_expression=None)
+        few = replace(
+            arrays, expression_basis=arrays.expression_basis[..., :expression], units_expression=None
+        )
         heights.append(read(draw_sheet(FaceModel(few), "modes", tmp_path / "modes.png")).shape[0])
     assert heights[0] > 6 * 240 and heights[1] == pytest.approx(heights[0] * 4 / 6, abs=6)
 
@@ -101,6 +103,8 @@ def test_faces_are_the_same_sheet_by_either_name(tmp_path):
 
 def test_sheet_of_a_model_without_modes_is_refused(tmp_path):
     a = little_arrays()
-    none = {f"{kind}_basis": np.zeros((81, 3, 0), np.float32) for kind in ("shape", "expression", "reflectance")}
+    none = {
+        f"{kind}_basis": np.zeros((81, 3, 0), np.float32) for kind in ("shape", "expression", "reflectance")
+    }
     with pytest.raises(ValueError, match="needs a model with modes"):
         modes_sheet(FaceModel(replace(a, units_expression=None, **none)), tmp_path / "modes.png")

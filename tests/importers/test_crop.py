@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from importers.foreign_head import CENTRE, foreign_head, open_model
 
+from importers.foreign_head import CENTRE, foreign_head, open_model
 from mofaface.face_models.importers.crop import crop, inside_outline, pieces, seen_from_the_front
 
 

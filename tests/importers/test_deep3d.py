@@ -33,7 +33,7 @@ def folder(tmp_path):
     columns = basis(79, 1.0, 7, len(kept)).astype("<f4")
     numbers = np.concatenate([np.zeros(3 * len(kept), "<f4"), columns.T.ravel()])
     (tmp_path / "Exp_Pca.bin").write_bytes(np.array([79], "<i4").tobytes() + numbers.tobytes())
-    deviation = 1e5 * 1000 * sigmas(79, 5)
+    deviation = 1000 * sigmas(79, 5)
     np.savetxt(tmp_path / "std_exp.txt", deviation[None])
     return tmp_path, parts, kept, columns, deviation
 
@@ -45,8 +45,9 @@ def test_the_papers_model_has_80_64_80_modes_and_its_definitions_faces(folder):
     assert sizes == [80, 64, 80]
     alpha, delta = code(80, 0), code(64, 1)
     shape = parts["shapeMU"][:, 0] + parts["shapePC"][:, :80] @ (parts["shapeEV"][:80, 0] * alpha)
-    expression = columns[:, :64].astype(float) @ (deviation[:64] / 1e5 * delta)
-    expected = (shape.reshape(-1, 3)[kept] + expression.reshape(-1, 3)) / 1000
+    expression = columns[:, :64].astype(float) @ (deviation[:64] * delta)
+    # Deep3D's transfer of the model: mean, shape and expression all over 1e5 are decimetres.
+    expected = 100 * (shape.reshape(-1, 3)[kept] / 1e5 + expression.reshape(-1, 3) / 1e5)
     np.testing.assert_allclose(vertices(raw, alpha, delta), expected, rtol=1e-6, atol=1e-6)
     # Triangles at the two vertices that expressions lack are gone, the others keep their corners.
     assert len(raw.triangles) == (TRIANGLES >= 2).all(axis=1).sum()
@@ -57,6 +58,11 @@ def test_a_missing_and_a_cut_file_are_named(folder):
     path = folder[0]
     with pytest.raises(ModelFileError, match=r"needs a file std_exp\.txt"):
         read_model("bfm2009-exp", [p for p in sorted(path.iterdir()) if p.name != "std_exp.txt"])
+    whole = (path / "std_exp.txt").read_text()
+    (path / "std_exp.txt").write_text("1.0 2.0")
+    with pytest.raises(ModelFileError, match="must hold 79 numbers, one for each expression mode; it has 2"):
+        read_model("bfm2009-exp", [path])
+    (path / "std_exp.txt").write_text(whole)
     binary = path / "Exp_Pca.bin"
     binary.write_bytes(binary.read_bytes()[:-8])
     with pytest.raises(ModelFileError, match="must hold 79 modes on 79 vertices"):

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from importers.foreign_head import CENTRE, foreign_head, open_model
 
+from importers.foreign_head import CENTRE, foreign_head, open_model
 from mofaface.face_model import FaceModel
 from mofaface.face_models.container import read_face_model, write_face_model
 from mofaface.face_models.importers.finish import (
@@ -48,7 +48,11 @@ def test_without_crop_and_resampling_every_face_is_the_files_but_for_the_origin(
     shift = (want - got).mean(axis=0)
     np.testing.assert_allclose(got + shift, want, atol=1e-3)
     np.testing.assert_array_equal(a.triangles, raw.triangles)
-    assert (a.shape_basis.shape[-1], a.expression_basis.shape[-1], a.reflectance_basis.shape[-1]) == WITH_COLOUR
+    assert (
+        a.shape_basis.shape[-1],
+        a.expression_basis.shape[-1],
+        a.reflectance_basis.shape[-1],
+    ) == WITH_COLOUR
     assert (a.name, a.licence, a.unit_names) == ("foreign", "ask its owner", ("one", "two"))
 
 
@@ -63,7 +67,9 @@ def test_crop_and_resampling_keep_the_landmarks_of_every_face_exactly():
 
 
 def test_result_is_a_model_that_is_written_read_and_trained_on(tmp_path):
-    a = finish(foreign_head((100, 53, 2)), open_model(), FinishConfig(vertices=1500, name="mine", licence="paid"))
+    a = finish(
+        foreign_head((100, 53, 2)), open_model(), FinishConfig(vertices=1500, name="mine", licence="paid")
+    )
     write_face_model(tmp_path / "m.safetensors", a)
     model = read_face_model(tmp_path / "m.safetensors")
     assert (model.name, model.licence, model.layout.size) == ("mine", "paid", 100 + 53 + 2 + 33)
@@ -120,7 +126,9 @@ def test_means_bases_and_uv_go_through_one_matrix():
     raw = foreign_head(WITH_COLOUR)
     new = remeshed(raw, resample(raw.mean_shape, raw.triangles, 9000, raw.landmarks_68))
     alpha, delta = np.ones(6), np.full(4, 0.5)
-    want = resample(raw.mean_shape, raw.triangles, 9000, raw.landmarks_68).operator @ face_of(raw, alpha, delta)
+    want = resample(raw.mean_shape, raw.triangles, 9000, raw.landmarks_68).operator @ face_of(
+        raw, alpha, delta
+    )
     np.testing.assert_allclose(face_of(new, alpha, delta), want, atol=1e-9)
     assert new.uv.shape == (9000, 2) and new.mean_reflectance.shape == (9000, 3)
 

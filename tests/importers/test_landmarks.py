@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from importers.foreign_head import open_model
 
+from importers.foreign_head import open_model
 from mofaface.face_models.importers.landmarks import find_landmarks, read_landmarks
 from mofaface.face_models.importers.raw import ModelFileError
 

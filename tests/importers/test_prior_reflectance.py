@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from importers.foreign_head import open_model
 
+from importers.foreign_head import open_model
 from mofaface.face_models.importers import prior_reflectance as module
 from mofaface.face_models.importers.prior_reflectance import (
     continued,

@@ -60,7 +60,7 @@ def test_flat_grid_loses_vertices_evenly():
     x, y = (a.ravel() for a in np.meshgrid(np.arange(21.0), np.arange(21.0)))
     positions = np.stack((x, y, 0 * x), -1)
     small = decimate(positions, grid_triangles(21), 150, NONE)
-    gap = cKDTree((small.operator @ positions)).query(positions)[0]
+    gap = cKDTree(small.operator @ positions).query(positions)[0]
     assert gap.max() < 3.0
 
 
@@ -92,7 +92,7 @@ def test_more_vertices_cover_the_same_area_with_shorter_edges():
 def test_resample_goes_either_way_or_not_at_all():
     positions, triangles, landmarks = shell(17)
     for count, want in ((150, 150), (600, 600), (290, 289)):
-        assert len((resample(positions, triangles, count, landmarks).operator @ positions)) == want
+        assert len(resample(positions, triangles, count, landmarks).operator @ positions) == want
     with pytest.raises(ValueError, match="at least 4 vertices, got 3"):
         resample(positions, triangles, 3, landmarks)
 

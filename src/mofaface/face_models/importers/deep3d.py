@@ -11,8 +11,6 @@ from mofaface.face_models.importers.raw import ModelFileError, RawModel, outward
 MM_PER_DECIMETRE = 100.0
 MM_PER_MICROMETRE = 1e-3
 SHAPE, EXPRESSION, REFLECTANCE = 80, 64, 80
-# Expressions of 79 modes on the 53,215 vertices of FaceWarehouse's fit; std_exp.txt counts in 1e-5.
-STD_SCALE = 1e-5
 
 
 def read_deep3d(files: list[Path]) -> RawModel:
@@ -51,7 +49,8 @@ def read_bfm2009_exp(files: list[Path]) -> RawModel:
     if kept.min() < 0 or kept.max() >= len(base.mean_shape):
         raise ModelFileError(f"{index} must number vertices of BFM 2009 from 1; it runs to {kept.max() + 1}")
     expression_mean, basis = read_exp_pca(binary, len(kept))
-    sigma = read_std_exp(deviations)[: basis.shape[-1]] * STD_SCALE
+    # In micrometres, as shapeEV; Deep3D divides both by 1e5, which makes them decimetres.
+    sigma = read_std_exp(deviations, basis.shape[-1])
     place = np.full(len(base.mean_shape), -1)
     place[kept] = np.arange(len(kept))
     triangles = place[base.triangles]
@@ -97,9 +96,14 @@ def read_exp_pca(path: Path, vertices: int) -> tuple[np.ndarray, np.ndarray]:
     return numbers[0], np.moveaxis(numbers[1:], 0, 2)
 
 
-def read_std_exp(path: Path) -> np.ndarray:
-    """The standard deviations, one line or column of numbers."""
+def read_std_exp(path: Path, modes: int) -> np.ndarray:
+    """The modes' standard deviations, µm: a line or column of numbers."""
     try:
-        return np.loadtxt(path).ravel()
+        found = np.loadtxt(path).ravel()
     except ValueError as error:
         raise ModelFileError(f"{path} must hold numbers, one for each expression mode: {error}") from error
+    if len(found) < modes:
+        raise ModelFileError(
+            f"{path} must hold {modes} numbers, one for each expression mode; it has {len(found)}"
+        )
+    return found[:modes]
