@@ -10,6 +10,12 @@ from mofaface.face_models import load_face_model
 from mofaface.face_models.importers import FORMATS
 
 
+@pytest.fixture(autouse=True)
+def nearly_full_coarse_mesh(monkeypatch):
+    """The coarse mesh takes most of the time and has its own test."""
+    monkeypatch.setattr("mofaface.face_models.importers.finish.COARSE", 0.98)
+
+
 def linear_file(folder, **changes):
     raw = foreign_head((6, 4, 3))
     names = (

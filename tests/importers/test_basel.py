@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from importers.files import MEAN, TRIANGLES, N, basis, code, sigmas, vertices, write_bfm2009
 from mofaface.face_models.importers import ModelFileError, read_model
@@ -62,6 +63,14 @@ def test_another_file_is_told_apart(tmp_path):
         file["data"] = np.zeros(3)
     with pytest.raises(ModelFileError, match="must hold shape/model/mean"):
         read_model("bfm2017", [tmp_path / "other.h5"])
+    write_bfm_h5(tmp_path / "part.h5", 9)
+    with h5py.File(tmp_path / "part.h5", "a") as file:
+        del file["color/model/pcaVariance"]
+    with pytest.raises(ModelFileError, match="must hold color/model/pcaVariance"):
+        read_model("bfm2019", [tmp_path / "part.h5"])
+    savemat(tmp_path / "odd.mat", write_bfm2009(tmp_path / "odd.mat") | {"texEV": np.ones((2, 1))})
+    with pytest.raises(ModelFileError, match=r"has 2 for a basis of shape \(243, 5\)"):
+        read_model("bfm2009", [tmp_path / "odd.mat"])
     (tmp_path / "cut.mat").write_bytes(b"MATLAB 5.0 MAT-file, cut")
     with pytest.raises(ModelFileError, match=r"no readable \.mat file"):
         read_model("bfm2009", [tmp_path / "cut.mat"])

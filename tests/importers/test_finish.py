@@ -23,6 +23,13 @@ from mofaface.face_models.importers.prior_reflectance import Prior
 from mofaface.face_models.importers.resample import resample
 
 WITH_COLOUR = (6, 4, 3)
+COARSE = "mofaface.face_models.importers.finish.COARSE"
+
+
+@pytest.fixture(autouse=True)
+def nearly_full_coarse_mesh(monkeypatch):
+    """The coarse mesh takes most of the time; only the test of it makes a small one."""
+    monkeypatch.setattr(COARSE, 0.98)
 
 
 def principal_head(modes=WITH_COLOUR):
@@ -66,7 +73,8 @@ def test_crop_and_resampling_keep_the_landmarks_of_every_face_exactly():
     np.testing.assert_allclose(got - got[0], want - want[0], atol=2e-3)
 
 
-def test_result_is_a_model_that_is_written_read_and_trained_on(tmp_path):
+def test_result_is_a_model_that_is_written_read_and_trained_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(COARSE, 0.35)
     a = finish(
         foreign_head((100, 53, 2)), open_model(), FinishConfig(vertices=1500, name="mine", licence="paid")
     )

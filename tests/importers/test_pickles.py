@@ -12,6 +12,9 @@ from scipy.sparse import csc_matrix, csr_matrix
 from mofaface.face_models.importers.pickles import load_pickle
 from mofaface.face_models.importers.raw import ModelFileError
 
+# The function by which NumPy pickles a lone number.
+scalar = np.float64(0).__reduce__()[0]
+
 
 class Calls:
     """An object whose pickle calls a function when it is read."""
@@ -105,6 +108,26 @@ def test_a_damaged_pickle_gives_a_sentence(tmp_path, content):
     path = tmp_path / "cut.pkl"
     path.write_bytes(content)
     with pytest.raises(ModelFileError, match="not a readable pickle"):
+        load_pickle(path)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [Calls(scalar, np.dtype("f8"), 8), Calls(scalar, np.dtype("f8"), 10**11), Calls(scalar, 8, b"12345678")],
+)
+def test_a_number_is_not_taken_for_bytes(tmp_path, odd):
+    path = tmp_path / "odd.pkl"
+    path.write_bytes(pickle.dumps({"v_template": odd}, 2))
+    with pytest.raises(ModelFileError, match="not a readable pickle"):
+        load_pickle(path)
+
+
+def test_a_sparse_matrix_that_claims_more_numbers_than_it_has_is_refused(tmp_path):
+    matrix = csc_matrix(np.eye(3))
+    matrix.indptr = np.array([0, 1, 2, 10**11])
+    path = tmp_path / "odd.pkl"
+    path.write_bytes(pickle.dumps({"J_regressor": matrix}, 2))
+    with pytest.raises(ModelFileError, match="3 numbers for a sparse matrix of 100000000000"):
         load_pickle(path)
 
 

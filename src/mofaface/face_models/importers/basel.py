@@ -10,11 +10,6 @@ from mofaface.face_models.importers.raw import ModelFileError, RawModel, outward
 
 LICENCE = "The Basel Face Model's own licence, which its owner accepted (University of Basel, research use)"
 MM_PER_MICROMETRE = 1e-3
-# BFM 2017's file names landmarks in its own way; those of the 68 that have such a name.
-BFM_LANDMARKS = {
-    "center.nose.tip": 30, "center.chin.tip": 8, "right.eye.corner_outer": 36, "right.eye.corner_inner": 39,
-    "left.eye.corner_inner": 42, "left.eye.corner_outer": 45, "right.lips.corner": 48, "left.lips.corner": 54,
-}  # fmt: skip
 
 
 def only_file(files: list[Path], what: str, suffixes: tuple[str, ...]) -> Path:
@@ -39,10 +34,10 @@ def read_bfm2009(files: list[Path]) -> RawModel:
         version="2009",
         licence=LICENCE,
         mean_shape=mean,
-        shape_basis=modes(a["shapePC"], a["shapeEV"].ravel()) * MM_PER_MICROMETRE,
+        shape_basis=_times(a["shapePC"], a["shapeEV"].ravel(), path) * MM_PER_MICROMETRE,
         expression_basis=np.zeros((len(mean), 3, 0)),
         mean_reflectance=points(a["texMU"]) / 255,
-        reflectance_basis=modes(a["texPC"], a["texEV"].ravel()) / 255,
+        reflectance_basis=_times(a["texPC"], a["texEV"].ravel(), path) / 255,
         # One-based, and wound the other way round; `outward` checks rather than trusts.
         triangles=outward(mean, a["tl"].astype(np.int64)[:, [0, 2, 1]] - 1),
         notes="Basel Face Model 2009, from its .mat file.",
@@ -54,10 +49,8 @@ def read_bfm_h5(files: list[Path]) -> RawModel:
     path = only_file(files, "BFM 2017 or 2019", (".h5", ".hdf5"))
     a = read_h5(path)
     for part in ("shape", "color", "expression"):
-        if f"{part}/model/mean" not in a:
-            raise ModelFileError(
-                f"{path} must hold {part}/model/mean, as BFM 2017 and 2019 do; is it of this format?"
-            )
+        for name in ("mean", "pcaBasis", "pcaVariance"):
+            _first(a, f"{part}/model/{name}", path=path)
     mean = points(a["shape/model/mean"]) + points(a["expression/model/mean"])
     cells = _first(a, "shape/representer/cells", "expression/representer/cells", path=path).astype(np.int64)
     return RawModel(
@@ -65,10 +58,10 @@ def read_bfm_h5(files: list[Path]) -> RawModel:
         version=path.stem,
         licence=LICENCE,
         mean_shape=mean,
-        shape_basis=_scaled(a, "shape"),
-        expression_basis=_scaled(a, "expression"),
+        shape_basis=_scaled(a, "shape", path),
+        expression_basis=_scaled(a, "expression", path),
         mean_reflectance=points(a["color/model/mean"]),
-        reflectance_basis=_scaled(a, "color"),
+        reflectance_basis=_scaled(a, "color", path),
         triangles=outward(mean, cells.T if cells.shape[0] == 3 else cells),
         notes=f"Basel Face Model, from {path.name}." + _landmark_note(a),
     )
@@ -81,12 +74,22 @@ def _first(a: dict[str, np.ndarray], *names: str, path: Path) -> np.ndarray:
     raise ModelFileError(f"{path} must hold {names[0]}, and does not; is it of this format?")
 
 
-def _scaled(a: dict[str, np.ndarray], part: str) -> np.ndarray:
+def _scaled(a: dict[str, np.ndarray], part: str, path: Path) -> np.ndarray:
     """The basis times its standard deviations; version 0.8 of the format has done that already."""
     basis, variance = a[f"{part}/model/pcaBasis"], a[f"{part}/model/pcaVariance"].ravel()
     major, minor = (int(np.ravel(a.get(f"{part}/version/{name}", default))[0]) for name, default in _VERSION)
     already = (major, minor) < (0, 9)
-    return modes(basis, 1.0 if already else np.sqrt(variance))
+    return _times(basis, np.ones_like(variance) if already else np.sqrt(variance), path)
+
+
+def _times(basis: np.ndarray, sigma: np.ndarray, path: Path) -> np.ndarray:
+    """Modes (N, 3, K) times their standard deviations, of which each must have one."""
+    if basis.ndim != 2 or basis.shape[1] != len(sigma):
+        raise ModelFileError(
+            f"each mode has a standard deviation; {path} has {len(sigma)} for a basis of shape {basis.shape}: "
+            "copy the file again"
+        )
+    return modes(basis, sigma)
 
 
 _VERSION = (("majorVersion", np.array(0)), ("minorVersion", np.array(9)))

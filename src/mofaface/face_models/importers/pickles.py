@@ -35,8 +35,7 @@ def load_arrays(path: Path) -> Any:
 class _Kept:
     """Something the file builds: it keeps its state and does nothing."""
 
-    def __init__(self) -> None:
-        self.state: Any = None
+    state: Any = None
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -204,7 +203,8 @@ def _refuse(what: str) -> NoReturn:
 
 
 def _array(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
-    raw = data.encode("latin1") if isinstance(data, str) else bytes(data)
+    # bytes(n) of a number n would be n zeros.
+    raw = data.encode("latin1") if isinstance(data, str) else memoryview(data).tobytes()
     if len(raw) != math.prod(shape) * dtype.dtype.itemsize:
         raise ValueError(f"{len(raw)} bytes for an array of shape {shape} and type {dtype.dtype}")
     # Native byte order, and memory of its own.
@@ -216,6 +216,8 @@ def _dense(
     shape: Any, data: np.ndarray, indices: np.ndarray, starts: np.ndarray, by_columns: bool
 ) -> np.ndarray:
     rows, columns = (int(n) for n in shape)
+    if starts[-1] != len(data):
+        raise ValueError(f"{len(data)} numbers for a sparse matrix of {starts[-1]}")
     if not 0 <= rows * columns <= LARGEST_DENSE:
         raise ValueError(f"a sparse matrix of {rows} x {columns} is larger than any of a face model")
     dense = np.zeros((rows, columns), data.dtype)
