@@ -34,10 +34,13 @@ def test_a_folder_gives_identities_and_named_expressions_in_millimetres(tmp_path
     raw = read_model("ict", [tmp_path])
     alpha, delta = code(2, 0), code(1, 1)
     moved = (
-        alpha[0] * offsets["identity000"] + alpha[1] * offsets["identity001"] + delta[0] * offsets["jawOpen"]
+        alpha[0] * offsets["identity000"]
+        + alpha[1] * offsets["identity001"]
+        + 0.15 * delta[0] * offsets["jawOpen"]
     )
     np.testing.assert_allclose(vertices(raw, alpha, delta), MEAN + 10 * moved, atol=1e-4)
     assert raw.unit_names == ("jawOpen",)
+    np.testing.assert_allclose(raw.expression_basis @ raw.units[0], 10 * offsets["jawOpen"], atol=1e-4)
     np.testing.assert_array_equal(raw.landmarks_68, np.arange(68))
 
 

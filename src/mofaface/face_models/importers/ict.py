@@ -10,6 +10,8 @@ from mofaface.face_models.importers.raw import ModelFileError, RawModel, outward
 
 LICENCE = "MIT (USC Institute for Creative Technologies)"
 MM_PER_CM = 10.0
+# Its expressions are no statistics. With this standard deviation random faces move as the open model's do; a choice.
+STRENGTH = 0.15
 NEUTRAL = "generic_neutral_mesh"
 # Vertices of the full topology: face area and head, then both eyeballs. Teeth, gums and sockets lie behind, left out.
 FULL, PARTS = 26_719, ((0, 9409), (21_451, 24_591))
@@ -111,10 +113,10 @@ def _assemble(
         licence=LICENCE,
         mean_shape=mean,
         shape_basis=np.moveaxis(identity, 0, 2) * MM_PER_CM,
-        expression_basis=np.moveaxis(shapes, 0, 2) * MM_PER_CM,
+        expression_basis=np.moveaxis(shapes, 0, 2) * MM_PER_CM * STRENGTH,
         triangles=outward(mean, triangles.astype(np.int64)),
         landmarks_68=landmarks,
         unit_names=names,
-        units=np.eye(len(names)),
-        notes="ICT-FaceKit; a coefficient of 1 is one of its expressions at full strength.",
+        units=np.eye(len(names)) / STRENGTH,
+        notes=f"ICT-FaceKit; a coefficient of 1 is {STRENGTH} of one of its expressions.",
     )

@@ -18,9 +18,9 @@ HALF_WIDTH = 150.0
 # A vertex this much behind the nearest surface, mm, is still at it.
 TOLERANCE = 0.6
 # Height over the model's origin, mm, where hair may begin: in the middle, and its fall towards the temples.
-HAIRLINE, HAIRLINE_FALL = 88.0, 0.008
+HAIRLINE, HAIRLINE_FALL = 100.0, 0.0075
 # Depth under the model's origin, mm, behind which hair and ears may lie.
-REAR = -45.0
+REAR = -48.0
 
 
 def frontal_part(
