@@ -39,7 +39,7 @@ from mofaface.face_models.open_model.shape import (
 )
 from mofaface.face_models.open_model.sources import Source, read_base_mesh
 from mofaface.face_models.open_model.subdivision import CutMesh, cage_level, cut, quads_to_refine, subdivide
-from mofaface.face_models.surface import Surface
+from mofaface.face_models.surface import Surface, vertex_normals
 
 LOG = logging.getLogger(__name__)
 VERSION = "1.0"
@@ -217,7 +217,7 @@ def prepare_painting(
     lips = smoothstep(lips, 0.3, 0.95)
     mouth = texture_mask(source, canvas, "inside-mouth")
     skin = canvas.part == 0
-    sky = sky_share(mean, vertex_normals(mean, mesh.triangles), mesh.triangles)
+    sky = sky_share(mean, vertex_normals(Surface(mean, mesh.triangles)), mesh.triangles)
     sky = 0.5 * (sky + sky[mesh.mirror])
     # The mask of the mouth's inside reaches out onto the lips; what closed lips show is lip.
     mouth = 0.5 * (mouth + mouth[mesh.mirror]) * (1 - smoothstep(sky, 0.10, 0.40))
@@ -229,17 +229,6 @@ def prepare_painting(
     return Painting(
         canvas, lips, eyelids, mouth, beard_mask(canvas, lips), light, lash_mask(canvas), fields, decay
     )
-
-
-def vertex_normals(
-    positions: Float[np.ndarray, "vertices 3"], triangles: Int[np.ndarray, "triangles 3"]
-) -> Float[np.ndarray, "vertices 3"]:
-    """Unit normals, area-weighted over the one-ring."""
-    a, b, c = (positions[triangles[:, i]] for i in range(3))
-    normals = np.zeros_like(positions)
-    for i in range(3):
-        np.add.at(normals, triangles[:, i], np.cross(b - a, c - a))
-    return normals / np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-12)
 
 
 def model_origin(

@@ -15,8 +15,9 @@ from jaxtyping import Float
 
 from mofaface.face_model import FaceModel
 from mofaface.face_models import load_face_model
-from mofaface.face_models.open_model.learned_reflectance import LearningConfig, fit_light
+from mofaface.face_models.open_model.learned_reflectance import LearningConfig
 from mofaface.face_models.open_model.portraits import Sighting, read_portraits, see
+from mofaface.face_models.open_model.unlit import fit_light
 from mofaface.photo import PhotoError
 from mofaface.skin_tone import BOUNDS, GROUPS, ita, lab
 
@@ -24,6 +25,7 @@ ETHNICITY = ("white", "black", "asian", "indian", "others")  # the third number 
 # What the prior of a coefficient weighs: the noise of a vertex' colour, in sRGB, for as many independent vertices.
 NOISE, INDEPENDENT = 0.06, 600
 ROUNDS = 2
+LIGHT = LearningConfig().exposure, LearningConfig().light_ridge
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,7 @@ def explain(sighting: Sighting, model: FaceModel) -> Explained:
     weight, own = sighting.weight.astype(np.float32), mean
     unlit = sighting.colour
     for _ in range(ROUNDS):
-        shading = fit_light(
-            sighting.colour, sighting.normal.astype(np.float32), weight, own, LearningConfig()
-        )
+        shading = fit_light(sighting.colour, sighting.normal.astype(np.float32), weight, own, *LIGHT)
         unlit = sighting.colour / shading[:, None]
         own = mean + basis @ most_likely(unlit - mean, basis, weight)
     gap = (unlit - own) ** 2

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import coo_array, diags_array, sparray
+from scipy.sparse import diags_array
 from scipy.sparse.linalg import eigsh
 
+from mofaface.face_models.gaussian_process import cotangent_laplacian
 from mofaface.face_models.open_model.modes import COLOUR_MIRROR, Modes, principal_modes
 from mofaface.face_models.open_model.paint import (
     IRIS_RADIUS,
@@ -240,24 +241,3 @@ def smooth_fields(
     fields = np.zeros((len(positions), count))
     fields[rows] = vectors
     return fields, values, parity
-
-
-def cotangent_laplacian(
-    positions: Float[np.ndarray, "vertices 3"], triangles: Int[np.ndarray, "triangles 3"]
-) -> tuple[sparray, Float[np.ndarray, "vertices"]]:
-    """Stiffness matrix and lumped mass (mm²) of linear finite elements on the surface."""
-    rows, columns, weights, count = [], [], [], len(positions)
-    area = np.zeros(count)
-    for i in range(3):
-        a, b, c = triangles[:, i], triangles[:, (i + 1) % 3], triangles[:, (i + 2) % 3]
-        u, v = positions[b] - positions[a], positions[c] - positions[a]
-        double = np.linalg.norm(np.cross(u, v), axis=1)
-        cotangent = 0.5 * (u * v).sum(axis=1) / np.maximum(double, 1e-9)
-        rows += [b, c]
-        columns += [c, b]
-        weights += [cotangent, cotangent]
-        np.add.at(area, a, double / 6)
-    off = coo_array(
-        (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=(count, count)
-    )
-    return (diags_array(np.asarray(off.sum(axis=1)).ravel()) - off).tocsc(), area
