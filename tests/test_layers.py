@@ -9,8 +9,8 @@ ROOT = Path(__file__).parents[1] / "src"
 LAYERS = (
     ("rotation", "camera", "mesh", "harmonics", "sampling", "rasterizer", "rasterizer_plain", "similarity", "files"),
     ("code", "photo", "crop", "face_model", "landmarks", "face_models", "face_models.container"),
-    ("encoders", "decoder", "detection", "facemesh", "kernels"),
-    ("autoencoder", "jacobian", "losses", "metrics", "weights"),
+    ("encoders", "decoder", "detection", "facemesh"),
+    ("autoencoder", "jacobian", "losses", "metrics", "weights", "kernels"),
     ("corpus", "synthetic", "baselines", "training", "train", "fit", "fit_energy", "average_reflectance", "evaluate",
      "reconstruct", "reconstruction", "report", "fit_photo", "sample", "export", "pictures", "face_models.open_model",
      "face_models.importers", "face_models.surface", "face_models.registration", "face_models.gaussian_process",

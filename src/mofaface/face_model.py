@@ -37,6 +37,20 @@ class SparseMatrix:
         flat = torch.from_numpy(dense.reshape(len(dense), -1).astype(np.float32))
         return (sparse @ flat).numpy().reshape(-1, *dense.shape[1:])
 
+    def rows(self, keep: Int[np.ndarray, "_"]) -> "SparseMatrix":
+        """Some of its rows, in the given order."""
+        count = np.diff(self.indptr)[keep]
+        start = np.concatenate(([0], np.cumsum(count)))
+        entry = np.arange(start[-1]) + np.repeat(self.indptr[keep] - start[:-1], count)
+        return SparseMatrix(start, self.indices[entry], self.values[entry], self.columns)
+
+    def transposed(self) -> "SparseMatrix":
+        """Its transpose."""
+        row = np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
+        order = np.argsort(self.indices, kind="stable")
+        start = np.concatenate(([0], np.cumsum(np.bincount(self.indices, minlength=self.columns))))
+        return SparseMatrix(start, row[order], self.values[order], len(self.indptr) - 1)
+
 
 @dataclass(frozen=True)
 class FaceModelArrays:
@@ -84,7 +98,8 @@ class FaceModelArrays:
 class FaceModel(nn.Module):
     """A face model in tensors: it turns coefficients into geometry and reflectance.
 
-    Its tensors are buffers that move with the module and are never saved in a checkpoint.
+    Its tensors are buffers that move with the module and are never saved in a checkpoint. `stored` keeps the arrays as
+    they came, with the cage where there is one; `arrays` are the same with geometry on the vertices.
     """
 
     mean_shape: Tensor
@@ -106,6 +121,7 @@ class FaceModel(nn.Module):
             digest,
         )
         self.units, self.notes, self.unit_names = arrays.units, arrays.notes, arrays.unit_names
+        self.stored = arrays
         self.arrays = arrays = arrays.subdivided()
         for name in (
             "mean_shape",
@@ -152,7 +168,8 @@ class FaceModel(nn.Module):
         a = self.arrays
         if a.coarse_vertices is None or a.coarse_triangles is None:
             return self
-        return FaceModel(_restrict(a, a.coarse_vertices, a.coarse_triangles), self.digest).to(self.mean_shape)
+        restricted = _restrict(self.stored, a.coarse_vertices, a.coarse_triangles)
+        return FaceModel(restricted, self.digest).to(self.mean_shape)
 
 
 def _frontal(arrays: FaceModelArrays) -> Bool[Tensor, "vertices"]:
@@ -173,17 +190,23 @@ def _span(
 def _restrict(
     a: FaceModelArrays, keep: Int[np.ndarray, "coarse"], triangles: Int[np.ndarray, "coarse_faces 3"]
 ) -> FaceModelArrays:
-    place = np.full(len(a.mean_shape), -1, np.int64)
+    place = np.full(len(a.mean_reflectance), -1, np.int64)
     place[keep] = np.arange(len(keep))
     if (place[a.landmarks_68] < 0).any():
         raise ValueError(
             f"the coarse mesh of face model '{a.name}' lacks some of its landmarks; rebuild the model"
         )
+    if a.subdivision is None:
+        a = replace(
+            a,
+            mean_shape=a.mean_shape[keep],
+            shape_basis=a.shape_basis[keep],
+            expression_basis=a.expression_basis[keep],
+        )
+    else:
+        a = replace(a, subdivision=a.subdivision.rows(keep))
     return replace(
         a,
-        mean_shape=a.mean_shape[keep],
-        shape_basis=a.shape_basis[keep],
-        expression_basis=a.expression_basis[keep],
         mean_reflectance=a.mean_reflectance[keep],
         reflectance_basis=a.reflectance_basis[keep],
         triangles=triangles,

@@ -69,18 +69,17 @@ class Problem:
         self._linearisation = linear = self._linearisation or Linearisation(self.decoder)
         code = self.layout.unpack(x[None])
         face = self.decoder(code)
-        motion = linear.motion(code)
         g, H = self._prior(x)
         if self.weights.photo:
             for rows in visible_rows(face.front).split(_ROWS_AT_ONCE):
                 r = (sample_bilinear(self.image, face.uv_crop[:, rows]) - face.colour[:, rows])[0]
                 weight = self.weights.photo / face.frontal.sum() / safe_norm(r).clamp(min=_NEAREST)
-                _add(g, H, linear.residuals(self.image, code, face, motion, rows), r, weight)
+                _add(g, H, linear.residuals(self.image, code, face, rows), r, weight)
         if self.landmarks is not None and self.weights.land:
             rows, size = self.decoder.model.landmarks_46, self.decoder.camera.size
             r = (face.uv_crop[:, rows] - self.landmarks.places)[0] / size
             weight = 2 * self.weights.land * self.landmarks.confidence[0]
-            _add(g, H, linear.places(face, motion, rows) / size, r, weight)
+            _add(g, H, linear.places(code, face, rows) / size, r, weight)
         return g, H
 
     def _prior(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ chain over the linear face model is written out, so that the whole 5N × 257 mat
 matrices. Everything is exact, the one-ring normals included.
 """
 
-from dataclasses import dataclass
+import warnings
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,51 +20,65 @@ from mofaface.rotation import rotation_matrix
 from mofaface.sampling import sample_bilinear
 
 
-@dataclass(frozen=True)
-class Motion:
-    """How one code's vertices and normals move in camera space with shape, expression and pose."""
-
-    dx: Float[Tensor, "vertices 3 moving"]
-    """mm per unit of the code."""
-    dn: Float[Tensor, "vertices 3 moving"]
-    """Change of the unit normal per unit of the code."""
-
-
 class NormalDerivative:
     """The sparse matrix that takes a motion of the vertices to the change of their one-ring area vectors.
 
     With f = (b − a) × (c − a), ∂f/∂a = [c − b]×, ∂f/∂b = [a − c]× and ∂f/∂c = [b − a]×: where an entry stands
-    depends on the triangles alone and is found once.
+    depends on the triangles alone and is found once. Every vertex has as many places as the largest ring, the
+    first its own; those left over hold zeros.
     """
 
     def __init__(self, triangles: Int[Tensor, "faces 3"], vertices: int):
-        self.triangles, self.vertices = triangles, vertices
-        corners = torch.arange(3, device=triangles.device)
+        device = triangles.device
+        corners = torch.arange(3, device=device)
         p, q = (k.flatten() for k in torch.meshgrid(corners, corners, indexing="ij"))
-        key = (triangles[:, p] * vertices + triangles[:, q]).flatten()
-        pairs, self.pair_of = torch.unique(key, return_inverse=True)
-        self.pairs = len(pairs)
-        # The six entries of a cross product's matrix [e]×: row, column, component of e and its sign.
-        cross = torch.tensor([[0, 0, 1, 1, 2, 2], [1, 2, 0, 2, 0, 1], [2, 1, 2, 0, 1, 0]], device=key.device)
-        r, s, component = cross
-        row = 3 * (pairs // vertices)[:, None] + r
-        column = 3 * (pairs % vertices)[:, None] + s
-        self.order = torch.argsort((row * 3 * vertices + column).flatten())
-        self.places = torch.stack((row.flatten(), column.flatten()))[:, self.order]
-        self.component = component
-        self.sign = torch.tensor([-1, 1, 1, -1, -1, 1], device=key.device)
+        itself = torch.arange(vertices, device=device) * (vertices + 1)
+        key = torch.cat((itself, (triangles[:, p] * vertices + triangles[:, q]).flatten()))
+        pairs, pair_of = torch.unique(key, return_inverse=True)
+        row, column = pairs // vertices, pairs % vertices
+        counts = torch.bincount(row, minlength=vertices)
+        slot = torch.arange(len(pairs), device=device) - (counts.cumsum(0) - counts)[row]
+        self.ring = torch.arange(vertices, device=device)[:, None].repeat(1, int(counts.max()))
+        self.pair = torch.full_like(self.ring, len(pairs))
+        self.own = slot[row == column]
+        self.ring[row, slot], self.pair[row, slot] = column, torch.arange(len(pairs), device=device)
+        # The edge opposite corner q runs from corner q + 1 to q + 2; inner edges of a pair's faces cancel.
+        of = pair_of[vertices:].repeat(2)
+        ends = torch.cat((triangles[:, (q + 2) % 3].flatten(), triangles[:, (q + 1) % 3].flatten()))
+        signs = torch.ones(len(ends), dtype=torch.float64, device=device)
+        signs[len(ends) // 2 :] = -1
+        size = (len(pairs) + 1, vertices)
+        places = torch.stack((of, ends))
+        edges = torch.sparse_coo_tensor(places, signs, size, check_invariants=False).coalesce()
+        kept = edges.values() != 0
+        edges = torch.sparse_coo_tensor(
+            edges.indices()[:, kept], edges.values()[kept], size, is_coalesced=True, check_invariants=False
+        )
+        self.edges, self.vertices = edges, vertices
 
-    def __call__(
-        self, x: Float[Tensor, "vertices 3"], dx: Float[Tensor, "vertices 3 modes"]
-    ) -> Float[Tensor, "vertices 3 modes"]:
-        """Change of the vertices' area vectors (mm² per unit) at places x when the vertices move by dx."""
-        a, b, c = (x[self.triangles[:, k]] for k in range(3))
-        opposite = torch.stack((c - b, a - c, b - a), 1)[:, [0, 1, 2] * 3].flatten(0, 1)
-        edges = x.new_zeros(self.pairs, 3).index_add(0, self.pair_of, opposite)
-        values = (self.sign * edges[:, self.component]).flatten()[self.order]
-        size = (3 * self.vertices, 3 * self.vertices)
-        M = torch.sparse_coo_tensor(self.places, values, size, is_coalesced=True, check_invariants=False)
-        return (M @ dx.flatten(0, 1)).unflatten(0, (-1, 3))
+    def rows(
+        self,
+        x: Float[Tensor, "vertices 3"],
+        rows: Int[Tensor, "rows"],
+        of_place: Float[Tensor, "rows k 3"],
+        of_area: Float[Tensor, "rows k 3"],
+    ) -> Tensor:
+        """The sparse matrix (k·rows, 3·vertices) of of_place dx_i + of_area da_i, a_i the area vectors at x."""
+        if self.edges.dtype != x.dtype:
+            self.edges = self.edges.to(x.dtype)
+        edges = (self.edges @ x)[self.pair[rows]]
+        # A row m of a matrix times [e]× is m × e.
+        blocks = torch.linalg.cross(of_area[:, :, None], edges[:, None])
+        blocks[torch.arange(len(rows)), :, self.own[rows]] += of_place
+        columns = 3 * self.ring[rows][:, None, :, None] + torch.arange(3, device=rows.device)
+        columns = columns.expand_as(blocks).flatten()
+        k, width = of_area.shape[1], 3 * self.ring.shape[1]
+        starts = torch.arange(k * len(rows) + 1, device=rows.device) * width
+        size = (k * len(rows), 3 * self.vertices)
+        with warnings.catch_warnings():
+            # PyTorch calls this layout beta once per process; the product used here is long settled.
+            warnings.filterwarnings("ignore", message="Sparse CSR", category=UserWarning)
+            return torch.sparse_csr_tensor(starts, columns, blocks.flatten(), size, check_invariants=False)
 
 
 class Linearisation:
@@ -75,50 +89,55 @@ class Linearisation:
         self.model = model = decoder.model
         self.normals = NormalDerivative(model.triangles, model.vertices)
         self.bases = torch.cat((model.shape_basis, model.expression_basis), -1)
-        slices = model.layout.slices()
-        parts = (slices[name] for name in ("alpha", "delta", "rotation", "translation"))
-        self.moving = torch.cat([torch.arange(part.start, part.stop) for part in parts])
 
-    def motion(self, code: Code) -> Motion:
-        """How the vertices and normals of a code move."""
-        model = self.model
-        x = model.geometry(code.alpha, code.delta)[0]
-        area = _area_vectors(x, model.triangles)
-        length = area.norm(dim=-1).clamp(min=torch.finfo(x.dtype).tiny)
-        n = area / length[:, None]
-        d_area = self.normals(x, self.bases)
-        dn_model = (d_area - n[:, :, None] * (n[:, None] @ d_area)) / length[:, None, None]
-        R, dR = _camera_rotation(code.rotation[0])
-        zero = torch.zeros_like(R).expand(len(x), 3, 3)
-        dx = torch.cat((R @ self.bases, torch.einsum("abk,nb->nak", dR, x), zero + torch.eye(3).to(R)), -1)
-        dn = torch.cat((R @ dn_model, torch.einsum("abk,nb->nak", dR, n), zero), -1)
-        return Motion(dx, dn)
-
-    def places(self, face: Face, motion: Motion, rows: Tensor) -> Float[Tensor, "rows 2 size"]:
+    def places(self, code: Code, face: Face, rows: Int[Tensor, "rows"]) -> Float[Tensor, "rows 2 size"]:
         """Derivative of the places u_i in pixels, of the vertices `rows`."""
-        J = motion.dx.new_zeros(*motion.dx[rows].shape[:1], 2, self.model.layout.size)
-        J[:, :, self.moving] = self._projection(face.x_camera[0, rows]) @ motion.dx[rows]
-        return J
+        R, dR = _camera_rotation(code.rotation[0])
+        x = self.model.geometry(code.alpha, code.delta)[0, rows]
+        P = self._projection(face.x_camera[0, rows])
+        return self._columns(
+            geometry=P @ R @ self.bases[rows],
+            rotation=P @ torch.einsum("abk,nb->nak", dR, x),
+            translation=P,
+        )
 
     def residuals(
-        self,
-        image: Float[Tensor, "1 3 height width"],
-        code: Code,
-        face: Face,
-        motion: Motion,
-        rows: Tensor,
+        self, image: Float[Tensor, "1 3 height width"], code: Code, face: Face, rows: Int[Tensor, "rows"]
     ) -> Float[Tensor, "rows 3 size"]:
         """Derivative of I(u_i) − c_i, RGB, of the vertices `rows`."""
-        slices = self.model.layout.slices()
         reflectance, shading = face.reflectance[0, rows], face.shading[0, rows]
+        R, dR = _camera_rotation(code.rotation[0])
+        x = self.model.geometry(code.alpha, code.delta)[0]
+        area = _area_vectors(x, self.model.triangles)[rows]
+        length = area.norm(dim=-1).clamp(min=torch.finfo(x.dtype).tiny)[:, None]
+        n = area / length
         H, dshading = _light(face.n_camera[0, rows], code.gamma)
         seen = _image_gradient(image, face.uv_crop[:, rows]) @ self._projection(face.x_camera[0, rows])
-        J = motion.dx.new_zeros(len(reflectance), 3, self.model.layout.size)
-        J[:, :, self.moving] = seen @ motion.dx[rows] - (reflectance[:, :, None] * dshading) @ motion.dn[rows]
-        J[:, :, slices["beta"]] = -shading[:, :, None] * self.model.reflectance_basis[rows]
-        colours = torch.eye(3).to(J)
-        light = reflectance[:, :, None, None] * H[:, None, :, None] * colours[:, None, :]
-        J[:, :, slices["gamma"]] = -light.flatten(2)
+        lit = reflectance[:, :, None] * dshading
+        of_normal = lit @ R
+        of_area = (of_normal - (of_normal @ n[:, :, None]) * n[:, None]) / length[:, None]
+        M = self.normals.rows(x, rows, seen @ R, -of_area)
+        turned = seen @ torch.einsum("abk,nb->nak", dR, x[rows]) - lit @ torch.einsum("abk,nb->nak", dR, n)
+        light = reflectance[:, :, None, None] * H[:, None, :, None] * torch.eye(3).to(H)[:, None, :]
+        return self._columns(
+            geometry=(M @ self.bases.flatten(0, 1)).unflatten(0, (-1, 3)),
+            rotation=turned,
+            translation=seen,
+            beta=-shading[:, :, None] * self.model.reflectance_basis[rows],
+            gamma=-light.flatten(2),
+        )
+
+    def _columns(
+        self, geometry: Float[Tensor, "rows k modes"], **parts: Tensor
+    ) -> Float[Tensor, "rows k size"]:
+        """The parts of a derivative at their places in the packed code; what is not given is zero."""
+        slices = self.model.layout.slices()
+        parts["alpha"], parts["delta"] = geometry.split(
+            (self.model.shape_basis.shape[-1], self.model.expression_basis.shape[-1]), -1
+        )
+        J = geometry.new_zeros(*geometry.shape[:2], self.model.layout.size)
+        for name, part in parts.items():
+            J[:, :, slices[name]] = part
         return J
 
     def _projection(self, x_camera: Float[Tensor, "points 3"]) -> Float[Tensor, "points 2 3"]:

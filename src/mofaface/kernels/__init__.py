@@ -1,0 +1,6 @@
+"""Fast twins of the decoder and its loss: compiled where a compiler was at hand, with the plain code beside them."""
+
+from mofaface.kernels.native import native_level
+from mofaface.kernels.terms import FusedTerms, PlainTerms, Terms, loss_terms
+
+__all__ = ["FusedTerms", "PlainTerms", "Terms", "loss_terms", "native_level"]
