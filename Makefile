@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format sanitize clean
 
 demo: $(VENV)/.installed
 	$(BIN)/mofaface reconstruct examples/*.jpg --out out/demo
@@ -24,10 +24,18 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format src tests
 	$(BIN)/ruff check --fix src tests
 
+# The kernels' tests under the address and undefined-behaviour sanitizers (GCC).
+sanitize: $(VENV)/.installed-dev
+	mkdir -p .build
+	g++ -g -O1 -std=c++17 -fPIC -shared -fno-math-errno -Wno-psabi -march=native -fsanitize=address,undefined \
+		-fno-sanitize-recover=undefined -pthread src/mofaface/kernels/*.cpp -o .build/sanitized.so
+	LD_PRELOAD=$$(g++ -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 MOFAFACE_NATIVE=$(CURDIR)/.build/sanitized.so \
+		OMP_NUM_THREADS=2 $(BIN)/pytest -q tests/test_kernels.py
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml setup.py $(wildcard src/mofaface/kernels/*.cpp src/mofaface/kernels/*.h)
 	$(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/pip install --quiet -e .
 	touch $@

@@ -13,17 +13,21 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     LEVELS |= {"avx2": ["-march=x86-64-v3"], "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
 
 # The vectors are those of GCC and Clang, which Microsoft's compiler does not know.
-extensions = [] if sys.platform == "win32" else [
-    Extension(
-        f"mofaface.kernels._native_{level}",
-        SOURCES,
-        depends=["src/mofaface/kernels/fused.h"],
-        extra_compile_args=FLAGS + flags,
-        extra_link_args=["-pthread"],
-        language="c++",
-        optional=True,
-    )
-    for level, flags in LEVELS.items()
-]
+extensions = (
+    []
+    if sys.platform == "win32"
+    else [
+        Extension(
+            f"mofaface.kernels._native_{level}",
+            SOURCES,
+            depends=["src/mofaface/kernels/fused.h"],
+            extra_compile_args=FLAGS + flags,
+            extra_link_args=["-pthread"],
+            language="c++",
+            optional=True,
+        )
+        for level, flags in LEVELS.items()
+    ]
+)
 
 setup(ext_modules=extensions)

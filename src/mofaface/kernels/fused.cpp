@@ -15,6 +15,10 @@
 #include <thread>
 #include <vector>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 #include "fused.h"
 
 namespace {
@@ -281,7 +285,8 @@ struct Lights {
     Vec<L> R[9], t[3];
     // The radiosity of a channel is m + n·(l + Q n), Q of xx xy xz yz zz with yy = −xx.
     Vec<L> Q[3][5], l[3][3], m[3];
-    const float* image[L];
+    const float* image;  // of the first picture
+    Mask<L> start;       // where each picture begins after it
     int pictures;
 };
 
@@ -291,13 +296,14 @@ template <int L>
 Lights<L> lights_of(const Model& m, const Camera& camera, const Batch& batch, const Pose* poses, int first) {
     Lights<L> s = {};
     s.pictures = std::min(L, batch.pictures - first);
+    s.image = batch.image + 3LL * first * batch.height * batch.width;
     const int start = m.shape_expression + m.reflectance_modes + 6;
     for (int i = 0; i < L; ++i) {
         // Lanes without a picture repeat the last one; their front is masked.
         const int b = first + std::min(i, s.pictures - 1);
         for (int j = 0; j < 9; ++j) s.R[j][i] = poses[b].R[j];
         for (int j = 0; j < 3; ++j) s.t[j][i] = poses[b].t[j];
-        s.image[i] = batch.image + 3LL * b * batch.height * batch.width;
+        s.start[i] = 3 * (b - first) * batch.height * batch.width;
         for (int c = 0; c < 3; ++c) {
             float g[9];
             for (int k = 0; k < 9; ++k) g[k] = batch.codes[1LL * b * batch.code_size + start + 3 * k + c];
@@ -418,6 +424,28 @@ uint32_t look(const Work<L>& w, int first, int count) {
     return lanes;
 }
 
+// Two neighbours of a row of the image in every lane: from[place] and from[place + 1].
+template <int L>
+inline void neighbours(const float* from, Mask<L> place, Vec<L>& left, Vec<L>& right) {
+#ifdef __AVX512F__
+    if constexpr (L == 8) {
+        const __m512i both = _mm512_castpd_si512(_mm512_i32gather_pd((__m256i)place, from, 4));
+        left = (Vec<L>)_mm512_cvtepi64_epi32(both);
+        right = (Vec<L>)_mm512_cvtepi64_epi32(_mm512_srli_epi64(both, 32));
+        return;
+    }
+    if constexpr (L == 16) {
+        const __m512i indices = (__m512i)place;
+        left = (Vec<L>)_mm512_i32gather_ps(indices, from, 4);
+        right = (Vec<L>)_mm512_i32gather_ps(indices, from + 1, 4);
+        return;
+    }
+#endif
+    float pair[L][2];
+    for (int i = 0; i < L; ++i) std::memcpy(pair[i], from + place[i], sizeof pair[i]);
+    for (int i = 0; i < L; ++i) left[i] = pair[i][0], right[i] = pair[i][1];
+}
+
 // The image and its derivative by the place, bilinear between pixel centres; outside, the border's colour goes on.
 template <int L>
 struct Sample {
@@ -439,21 +467,13 @@ inline Sample<L> sample(const Work<L>& w, Vec<L> u, Vec<L> v) {
     column = column > W - 2 ? Mask<L>{} + (W - 2) : column;
     row = row > H - 2 ? Mask<L>{} + (H - 2) : row;
     const Vec<L> fu = u - __builtin_convertvector(column, Vec<L>), fv = v - __builtin_convertvector(row, Vec<L>);
-    float corner[4][3][L];
-    const int64_t plane = static_cast<int64_t>(W) * H;
-    for (int i = 0; i < L; ++i) {
-        const float* p = w.s.image[i] + static_cast<int64_t>(row[i]) * W + column[i];
-        for (int c = 0; c < 3; ++c, p += plane) {
-            corner[0][c][i] = p[0];
-            corner[1][c][i] = p[1];
-            corner[2][c][i] = p[W];
-            corner[3][c][i] = p[W + 1];
-        }
-    }
+    const Mask<L> place = w.s.start + row * W + column;
+    const int32_t plane = W * H;
     Sample<L> out;
     for (int c = 0; c < 3; ++c) {
-        const Vec<L> a = load<L>(corner[0][c]), b = load<L>(corner[1][c]);
-        const Vec<L> d = load<L>(corner[2][c]), e = load<L>(corner[3][c]);
+        Vec<L> a, b, d, e;
+        neighbours<L>(w.s.image + c * plane, place, a, b);
+        neighbours<L>(w.s.image + c * plane + W, place, d, e);
         const Vec<L> top = a + fu * (b - a), low = d + fu * (e - d);
         out.value[c] = top + fv * (low - top);
         const Vec<L> across = (b - a) + fv * ((e - d) - (b - a));

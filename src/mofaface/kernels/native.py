@@ -68,43 +68,44 @@ class Batch(ctypes.Structure):
 
 
 @cache
-def load_library(level: str) -> ctypes.CDLL | None:
-    """The build for a set of instructions; None where it was not built."""
-    for path in sorted(Path(__file__).parent.glob(f"_native_{level}.*")):
-        if path.suffix not in (".so", ".dylib"):
-            continue
-        library = ctypes.CDLL(str(path))
-        library.mofaface_workspace.argtypes = (ctypes.POINTER(Model), ctypes.c_int32, ctypes.c_int32)
-        library.mofaface_workspace.restype = ctypes.c_int64
-        library.mofaface_terms.argtypes = (
-            ctypes.POINTER(Model),
-            ctypes.POINTER(Camera),
-            ctypes.POINTER(Batch),
-            ctypes.c_void_p,
-            ctypes.c_int32,
-        )
-        library.mofaface_terms.restype = None
-        return library
-    return None
+def open_library(path: Path) -> ctypes.CDLL:
+    """The library of a file, its functions declared."""
+    library = ctypes.CDLL(str(path))
+    library.mofaface_workspace.argtypes = (ctypes.POINTER(Model), ctypes.c_int32, ctypes.c_int32)
+    library.mofaface_workspace.restype = ctypes.c_int64
+    structures = (ctypes.POINTER(Model), ctypes.POINTER(Camera), ctypes.POINTER(Batch))
+    library.mofaface_terms.argtypes = (*structures, ctypes.c_void_p, ctypes.c_int32)
+    library.mofaface_terms.restype = None
+    return library
+
+
+def built(level: str) -> Path | None:
+    """The installed build for a set of instructions; None where it was not built."""
+    found = sorted(Path(__file__).parent.glob(f"_native_{level}.*"))
+    return next((path for path in found if path.suffix in (".so", ".dylib")), None)
 
 
 def native_level() -> str | None:
-    """The build in use: "avx512", "avx2" or "baseline"; None where everything runs through the plain code.
+    """The build in use: "avx512", "avx2", "baseline" or a file; None where everything runs through the plain code.
 
-    The environment variable MOFAFACE_NATIVE names a build to be used, or "off". Raises ValueError when it names anything
-    else, or a build that this installation or processor lacks.
+    The environment variable MOFAFACE_NATIVE names a build to be used, a library's file, or "off". Raises ValueError when
+    it names anything else, or a build that this installation or processor lacks.
     """
     wanted = os.environ.get(VARIABLE, "")
     if wanted == "off":
         return None
+    if os.sep in wanted:
+        return wanted
     names = [name for name, _ in LEVELS]
     if wanted and wanted not in names:
-        raise ValueError(f"{VARIABLE} is {wanted!r}; it may be {', '.join(names)} or off")
+        raise ValueError(
+            f"{VARIABLE} is {wanted!r}; it may be {', '.join(names)}, the path of a library, or off"
+        )
     capability = torch.backends.cpu.get_cpu_capability()
     for name, capabilities in LEVELS:
-        if wanted in ("", name) and (capabilities is None or capability in capabilities):
-            if load_library(name) is not None:
-                return name
+        runs = capabilities is None or capability in capabilities
+        if wanted in ("", name) and runs and built(name) is not None:
+            return name
     if wanted:
         raise ValueError(
             f"{VARIABLE} asks for the build {wanted!r}, which this installation or this processor ({capability}) lacks; "
@@ -116,4 +117,6 @@ def native_level() -> str | None:
 def library() -> ctypes.CDLL | None:
     """The library of `native_level`."""
     level = native_level()
-    return None if level is None else load_library(level)
+    if level is None:
+        return None
+    return open_library(built(level) or Path(level))

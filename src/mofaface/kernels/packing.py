@@ -86,7 +86,9 @@ class PackedModel:
     def _structure(self, model: FaceModel, points: int) -> native.Model:
         layout = model.layout
         self._kept = [_rows(S) for S in (self.S, self.S_transposed)]
-        self._kept.append((self.ring_start.astype(np.int32), self.ring.astype(np.int32), np.zeros(1, np.float32)))
+        self._kept.append(
+            (self.ring_start.astype(np.int32), self.ring.astype(np.int32), np.zeros(1, np.float32))
+        )
         return native.Model(
             self.frontal,
             len(self.order),

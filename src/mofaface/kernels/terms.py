@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mofaface.code import Code
+from mofaface.code import Code, CodeLayout
 from mofaface.decoder import AMBIENT, Decoder
 from mofaface.kernels import native
 from mofaface.kernels.packing import PackedModel, Precision
-from mofaface.losses import photometric
+from mofaface.losses import landmark, photometric
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,31 @@ def loss_terms(
     return PlainTerms(decoder, points)
 
 
+def check_inputs(
+    layout: CodeLayout,
+    points: int,
+    x: Tensor,
+    image: Tensor,
+    targets: Tensor | None,
+    confidence: Tensor | None,
+) -> None:
+    """Raise ValueError, saying what came, unless packed codes, pictures and landmarks belong together."""
+    if x.dim() != 2 or x.shape[-1] != layout.size:
+        raise ValueError(f"codes are batch × {layout.size} for this face model, got {tuple(x.shape)}")
+    if image.dim() != 4 or image.shape[:2] != (len(x), 3) or min(image.shape[2:]) < 2:
+        raise ValueError(
+            f"{len(x)} codes need pictures {len(x)} × 3 × height × width, got {tuple(image.shape)}"
+        )
+    for name, given, shape in (
+        ("targets", targets, (len(x), points, 2)),
+        ("confidence", confidence, (len(x), points)),
+    ):
+        if given is not None and given.shape != shape:
+            raise ValueError(f"{name} of {points} points are {shape}, got {tuple(given.shape)}")
+    if (targets is None) != (confidence is None):
+        raise ValueError("targets and their confidence belong together, got one of them")
+
+
 class PlainTerms:
     """The terms by the decoder and the losses as they are written in the paper, in torch operations."""
 
@@ -73,14 +98,15 @@ class PlainTerms:
         targets: Float[Tensor, "batch points 2"] | None = None,
         confidence: Float[Tensor, "batch points"] | None = None,
     ) -> Terms:
-        """The terms of a batch; see LossTerms."""
+        """The terms of a batch; see LossTerms. Raises ValueError for inputs that do not belong together."""
+        x = self.decoder.model.layout.pack(code)
+        check_inputs(self.decoder.model.layout, len(self.points), x, image, targets, confidence)
         face = self.decoder(code)
-        places = face.uv_crop[:, self.points]
         photo = photometric(image, face)
         land = torch.zeros_like(photo)
         if targets is not None and confidence is not None:
-            land = (confidence * (((places - targets) / image.shape[-1]) ** 2).sum(-1)).sum(-1)
-        return Terms(photo, land, places.detach(), face.front.sum(-1).to(photo))
+            land = landmark(face, self.points, targets, confidence, image.shape[-1])
+        return Terms(photo, land, face.uv_crop[:, self.points].detach(), face.front.sum(-1).to(photo))
 
 
 class FusedTerms:
@@ -114,25 +140,9 @@ class FusedTerms:
     ) -> Terms:
         """The terms of a batch; see LossTerms. Raises ValueError for inputs that do not belong together."""
         x = self.decoder.model.layout.pack(code)
-        self._check(x, image, targets, confidence)
+        check_inputs(self.decoder.model.layout, len(self.points), x, image, targets, confidence)
         photo, land, places, front = _Kernel.apply(x, image, targets, confidence, self)
         return Terms(photo, land, places, front)
-
-    def _check(self, x: Tensor, image: Tensor, targets: Tensor | None, confidence: Tensor | None) -> None:
-        if x.shape[-1] != self.decoder.model.layout.size or x.dim() != 2:
-            raise ValueError(
-                f"codes are batch × {self.decoder.model.layout.size} for this face model, got {tuple(x.shape)}"
-            )
-        if image.dim() != 4 or image.shape[:2] != (len(x), 3) or min(image.shape[2:]) < 2:
-            raise ValueError(
-                f"{len(x)} codes need pictures {len(x)} × 3 × height × width, got {tuple(image.shape)}"
-            )
-        expected = (len(x), len(self.points))
-        for name, given, shape in (("targets", targets, (*expected, 2)), ("confidence", confidence, expected)):
-            if given is not None and given.shape != shape:
-                raise ValueError(f"{name} of {len(self.points)} points are {shape}, got {tuple(given.shape)}")
-        if (targets is None) != (confidence is None):
-            raise ValueError("targets and their confidence belong together, got one of them")
 
     def evaluate(
         self,
@@ -143,7 +153,9 @@ class FusedTerms:
         gradient: bool,
     ) -> tuple[Tensor, ...]:
         """Terms, places, fronts, and the gradients of both terms by the packed code (two empty tensors without)."""
-        inputs = [x, image] + ([targets, confidence] if targets is not None and confidence is not None else [])
+        inputs = [x, image] + (
+            [targets, confidence] if targets is not None and confidence is not None else []
+        )
         kept = [t.detach().to("cpu", torch.float32).contiguous() for t in inputs]
         batch, points = len(x), len(self.points)
         photo, land, front = torch.zeros(3, batch).unbind()

@@ -16,8 +16,8 @@ from mofaface.decoder import Decoder
 from mofaface.encoders import Encoder, build_encoder
 from mofaface.face_model import FaceModel
 from mofaface.face_models import load_face_model
-from mofaface.losses import landmark, photometric, total
-from mofaface.metrics import landmark_error
+from mofaface.kernels import loss_terms
+from mofaface.losses import total
 from mofaface.training.batches import Batch, batches
 from mofaface.training.checkpoint import read_checkpoint, write_checkpoint
 from mofaface.training.config import TrainConfig, to_plain
@@ -62,6 +62,7 @@ class Trainer:
         # Depthwise convolutions are several times faster with the channels last.
         encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.autoencoder = Autoencoder(encoder, decoder).to(self.device)
+        self.terms = loss_terms(decoder, torch.cat((model.landmarks_46, model.landmarks_68[:17])))
         self.optimiser = build_optimiser(encoder, config.optimiser)
         average = get_ema_multi_avg_fn(config.average)
         self.average = AveragedModel(encoder, multi_avg_fn=average, use_buffers=True)
@@ -83,24 +84,25 @@ class Trainer:
         statistics = [buffer.clone() for buffer in self.autoencoder.encoder.buffers()]
         with torch.autocast(self.device, torch.bfloat16, enabled=config.bfloat16):
             code = self.autoencoder.encoder(batch.image)
-        face = self.autoencoder.decoder(code)
-        model = self.autoencoder.decoder.model
-        photo = photometric(batch.image, face)
-        size = batch.image.shape[-1]
-        land = landmark(face, model.landmarks_46, batch.landmarks, batch.confidence, size)
-        jaw = landmark(face, model.landmarks_68[:17], batch.contour, batch.contour_confidence, size)
-        loss = total(photo, land + config.weights.contour * jaw, code, config.weights).mean()
+        terms = self.terms(code, batch.image, *self._points(batch))
+        loss = total(terms.photo, terms.land, code, config.weights).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        terms = {"loss": loss.item(), "photo": photo.mean().item(), "land": land.mean().item()}
-        terms["landmark_px"] = landmark_error(face, model.landmarks_46, batch.landmarks).mean().item()
+        values = {"loss": loss.item(), "photo": terms.photo.mean().item()} | _landmark_values(
+            terms.places, batch
+        )
         if self._move(loss.item()):
             self.average.update_parameters(self.autoencoder.encoder)
         else:
             for buffer, before in zip(self.autoencoder.encoder.buffers(), statistics, strict=True):
                 buffer.copy_(before)
         self.iteration += 1
-        return terms
+        return values
+
+    def _points(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Places of the 46 landmarks and of the jaw's 17 points, and what each counts."""
+        jaw = self.config.weights.contour * batch.contour_confidence
+        return torch.cat((batch.landmarks, batch.contour), 1), torch.cat((batch.confidence, jaw), 1)
 
     def _move(self, loss: float) -> bool:
         """Let the optimiser step and return True, unless a NaN or an infinity would poison the network."""
@@ -145,6 +147,14 @@ class Trainer:
         """Go on from the checkpoint of the run's folder."""
         path = self.config.out / "checkpoint.safetensors"
         self.iteration = read_checkpoint(path, self.parts, self.optimiser)["iteration"]
+
+
+def _landmark_values(places: torch.Tensor, batch: Batch) -> dict[str, float]:
+    """E_land of the 46 landmarks and their mean distance in pixels, means over the batch."""
+    difference = places[:, : batch.landmarks.shape[1]] - batch.landmarks
+    square = ((difference / batch.image.shape[-1]) ** 2).sum(-1)
+    land = (batch.confidence * square).sum(-1).mean().item()
+    return {"land": land, "landmark_px": difference.norm(dim=-1).mean().item()}
 
 
 def check_start(config: TrainConfig) -> None:
