@@ -15,9 +15,9 @@ LAYERS = (
      "reconstruct", "reconstruction", "report", "fit_photo", "sample", "export", "pictures", "face_models.open_model",
      "face_models.importers", "face_models.surface", "face_models.registration", "face_models.gaussian_process",
      "face_models.deformation_transfer", "face_models.blendshape_sets", "face_models.build_expression",
-     "face_models.face_units", "skin_tone", "model_report"),
-    ("terminal", "commands_photos", "commands_models", "commands_import", "commands_expression", "commands_corpus",
-     "commands_networks", "cli", "studio", "", "__main__"),
+     "face_models.face_units", "skin_tone", "model_report", "bench"),
+    ("terminal", "commands_bench", "commands_photos", "commands_models", "commands_import", "commands_expression",
+     "commands_corpus", "commands_networks", "cli", "studio", "", "__main__"),
 )  # fmt: skip
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 # Only these folders take in new modules without an entry of their own above.

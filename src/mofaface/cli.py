@@ -8,6 +8,7 @@ from typing import Any
 import tyro
 from rich.logging import RichHandler
 
+from mofaface.commands_bench import Bench
 from mofaface.commands_corpus import Corpus
 from mofaface.commands_models import Model
 from mofaface.commands_networks import Evaluate, Train
@@ -24,6 +25,7 @@ COMMANDS: dict[str, type] = {
     "model": Model,
     "corpus": Corpus,
     "train": Train,
+    "bench": Bench,
 }
 # A package that only some commands need, and the extra that brings it.
 EXTRAS = {"scipy": "build-model"}

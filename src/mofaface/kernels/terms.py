@@ -180,6 +180,11 @@ class FusedTerms:
             self._spare.append(memory)
         return photo, land, places, front, *gradients
 
+    def workspace_bytes(self, batch: int) -> int:
+        """Memory that a batch needs beside model, pictures and results."""
+        needed: int = self._library.mofaface_workspace(self.packed.structure, batch, torch.get_num_threads())
+        return needed
+
     def _memory(self, batch: int, threads: int) -> Tensor:
         needed = self._library.mofaface_workspace(self.packed.structure, batch, threads)
         with self._lock:

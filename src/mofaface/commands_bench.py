@@ -1,0 +1,93 @@
+"""`mofaface bench`: speed beside the floor that this machine sets."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mofaface.files import write_text_whole
+from mofaface.terminal import console
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure decoder and loss (forward and backward pass) beside plain autograd and the machine's own limits."""
+
+    model: str = "open"
+    """Face model: the shipped one or a file."""
+    batch: tuple[int, ...] = (1, 5, 32, 128)
+    """Batch sizes; plain autograd is measured up to 32."""
+    threads: int = 0
+    """Threads of torch and of the kernel; 0 keeps torch's choice."""
+    seconds: float = 1.0
+    """Time for each line, at least three repeats."""
+    out: Path | None = None
+    """JSON file for the figures."""
+
+    def run(self) -> int:
+        """Measure, print the tables, and return the exit code."""
+        import torch
+        from rich.table import Table
+
+        from mofaface import bench
+        from mofaface.face_models import load_face_model
+        from mofaface.kernels import native_level
+
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        model, machine = load_face_model(self.model), bench.measure_machine()
+        level = native_level()
+        console.print(
+            f"{machine.threads} threads: memory {machine.bandwidth:.0f} GB/s, arithmetic {machine.arithmetic:.0f} GFLOP/s; "
+            f"compiled kernel: {level or 'none, everything runs through plain torch'}"
+        )
+        table = Table(
+            "path",
+            "batch",
+            "vertices",
+            "modes",
+            "ms",
+            "MB",
+            "floor ms",
+            "× floor",
+            "× faster",
+            "workspace MB",
+        )
+
+        def add(row: bench.Row, plain: float | None) -> None:
+            table.add_row(
+                row.path,
+                str(row.batch),
+                str(row.vertices),
+                str(row.modes),
+                f"{row.milliseconds:.2f}",
+                f"{row.megabytes:.1f}",
+                f"{row.floor:.2f}",
+                f"{row.milliseconds / row.floor:.1f}",
+                "" if plain is None else f"{plain / row.milliseconds:.1f}",
+                f"{row.workspace:.1f}" if row.workspace else "",
+            )
+
+        rows: list[bench.Row] = []
+        for batch in self.batch:
+            plain = None
+            for path in bench.paths():
+                if path == "autograd" and batch > 32:
+                    continue
+                row = bench.measure_terms(model, machine, batch, path, self.seconds)
+                plain = row.milliseconds if path == "autograd" else plain
+                rows.append(row)
+                add(row, plain)
+        growth = list(bench.measure_growth(model, machine)) if level else []
+        for row in growth:
+            add(row, None)
+        share = bench.measure_training_share(model, path="fused" if level else "autograd")
+        console.print(table)
+        console.print(
+            f"training step of the default network, batch 32: network {share.encoder:.0f} ms, decoder and loss "
+            f"{share.terms:.1f} ms, {100 * share.share:.1f} % of both"
+        )
+        if self.out is not None:
+            values = {"machine": asdict(machine), "kernel": level, "training": asdict(share)}
+            lines = [asdict(row) for row in rows + growth]
+            write_text_whole(self.out, json.dumps(values | {"rows": lines}, indent=1))
+        return 0
