@@ -75,10 +75,13 @@ inline Tile widen(const uint16_t* p) {
     return (Tile)(__builtin_convertvector(h, Word) << 16);
 }
 inline Tile widen(const int8_t* p) {
-    typedef int8_t Byte __attribute__((vector_size(LANES)));
-    Byte b;
-    std::memcpy(&b, p, sizeof b);
-    return __builtin_convertvector(b, Tile);
+#ifdef __AVX512F__
+    return (Tile)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#else
+    Tile wide;
+    for (int i = 0; i < LANES; ++i) wide[i] = p[i];
+    return wide;
+#endif
 }
 
 // ---- Products with a basis -------------------------------------------------------------------------------------
@@ -339,6 +342,8 @@ struct Work {
     float* scratch;
     float* tiles;    // [BLOCK][TILES][3][LANES]
     bool gradient;
+    const char* next;  // the basis of the thread's next group, fetched while this one is worked on
+    int lines;         // cache lines of it for each vertex
 };
 
 template <int L>
@@ -392,6 +397,7 @@ uint32_t look(const Work<L>& w, int first, int count) {
     Vec<L> bad = {}, seen = {};
     for (int i = 0; i < count; ++i) {
         const int v = first + i;
+        for (int line = 0; line < w.lines; ++line) __builtin_prefetch(w.next + (i * w.lines + line) * 64, 0, 2);
         const Three<L> x = load3<L>(w.x + 3LL * L * v);
         Three<L> n = {};
         for (int e = w.m.ring.start[v]; e < w.m.ring.start[v + 1]; e += 2) {
@@ -725,12 +731,16 @@ class Call {
         float* reflectance = scratch + GROUP * Layout::KEPT * L;
         float* shading_gradient = reflectance + GROUP * 3 * L;
         float* tiles = shading_gradient + GROUP * 3 * L;
+        const int64_t number = m_.reflectance.kind == 0 ? 4 : m_.reflectance.kind == 1 ? 2 : 1;
+        const int64_t bytes = number * GROUP * 3 * m_.reflectance.modes;
         for (int group = thread; group * GROUP < m_.frontal; group += threads_) {
             const int first = group * GROUP, count = std::min(GROUP, m_.frontal - first);
+            const char* next = static_cast<const char*>(m_.reflectance.numbers) + (group + threads_) * bytes;
+            const int lines = (group + threads_) * GROUP < m_.frontal ? static_cast<int>(bytes / (64 * GROUP)) : 0;
             for (int chunk = 0; chunk < at_.chunks; ++chunk) {
                 const Work<L> w = {m_, camera_, batch_, lights[chunk], rows<L>(at_.x, chunk), rows<L>(at_.gx, chunk),
                                    rows<L>(at_.gn, chunk), own + at_.thread_pose + Layout::POSE * L * chunk, scratch,
-                                   tiles, gradient_};
+                                   tiles, gradient_, next, chunk ? 0 : lines};
                 const uint32_t seen = look<L>(w, first, count);
                 if (!seen && !gradient_) continue;
                 if (seen) expand_seen<L>(seen, chunk, group, tiles, reflectance);
