@@ -5,8 +5,9 @@ import sys
 
 from setuptools import Extension, setup
 
-SOURCES = ["src/mofaface/kernels/fused.cpp"]
-FLAGS = ["-O3", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-pthread"]
+SOURCES = ["src/mofaface/kernels/fused.cpp", "src/mofaface/kernels/adadelta.cpp"]
+# GCC 12 warns about its own headers (-w).
+FLAGS = ["-O3", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-w", "-pthread"]
 # One library for each set of instructions; the best that the processor has is loaded at run time.
 LEVELS = {"baseline": []}
 if platform.machine().lower() in ("x86_64", "amd64"):

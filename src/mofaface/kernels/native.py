@@ -76,6 +76,9 @@ def open_library(path: Path) -> ctypes.CDLL:
     structures = (ctypes.POINTER(Model), ctypes.POINTER(Camera), ctypes.POINTER(Batch))
     library.mofaface_terms.argtypes = (*structures, ctypes.c_void_p, ctypes.c_int32)
     library.mofaface_terms.restype = None
+    numbers = (ctypes.c_void_p,) * 4 + (ctypes.c_int64,) + (ctypes.c_float,) * 4
+    library.mofaface_adadelta.argtypes = (*numbers, ctypes.c_int32)
+    library.mofaface_adadelta.restype = None
     return library
 
 

@@ -92,7 +92,8 @@ class Trainer:
             terms.places, batch
         )
         if self._move(loss.item()):
-            self.average.update_parameters(self.autoencoder.encoder)
+            if self.config.average:
+                self.average.update_parameters(self.autoencoder.encoder)
         else:
             for buffer, before in zip(self.autoencoder.encoder.buffers(), statistics, strict=True):
                 buffer.copy_(before)
@@ -109,7 +110,10 @@ class Trainer:
         parameters = [
             p for group in self.optimiser.param_groups for p in group["params"] if p.grad is not None
         ]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimiser.clip or float("inf"))
+        if self.config.optimiser.clip:
+            norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimiser.clip)
+        else:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not (torch.isfinite(norm) and loss == loss):
             self.skipped += 1
             log.warning("iteration %d skipped: its loss or gradient is not finite", self.iteration)

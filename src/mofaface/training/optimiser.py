@@ -5,6 +5,7 @@ import math
 import torch
 
 from mofaface.encoders import Encoder
+from mofaface.kernels.adadelta import Adadelta
 from mofaface.training.config import OptimiserConfig
 
 # Zeiler (2012) and Caffe's solver, which the paper used; the paper names only the rates.
@@ -18,7 +19,7 @@ def build_optimiser(encoder: Encoder, config: OptimiserConfig) -> torch.optim.Op
         for name, parameters in encoder.parameter_groups().items()
     ]
     if config.name == "adadelta":
-        return torch.optim.Adadelta(groups, lr=config.rate, rho=ADADELTA_RHO, eps=ADADELTA_EPS)
+        return Adadelta(groups, lr=config.rate, rho=ADADELTA_RHO, eps=ADADELTA_EPS)
     # The second moment forgets fast: with 0.999 a sudden gradient makes steps of three times the rate, and a run diverges.
     return torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.99), weight_decay=config.weight_decay)
 
