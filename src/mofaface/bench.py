@@ -140,7 +140,7 @@ def measure_growth(model: FaceModel, machine: Machine) -> Iterator[Row]:
     yield measure_terms(model, machine, 5, "fused")
     yield measure_terms(model.coarse(), machine, 5, "fused")
     yield measure_terms(fewer_modes(model, 2), machine, 5, "fused")
-    yield replace(measure_terms(model, machine, 5, "fused", turned=1.4), path="fused, heads turned by 80°")
+    yield replace(measure_terms(model, machine, 5, "fused", turned=1.4), path="fused, turned by 80°")
 
 
 def fewer_modes(model: FaceModel, divisor: int) -> FaceModel:

@@ -40,25 +40,13 @@ class Bench:
             f"{machine.threads} threads: memory {machine.bandwidth:.0f} GB/s, arithmetic {machine.arithmetic:.0f} GFLOP/s; "
             f"compiled kernel: {level or 'none, everything runs through plain torch'}"
         )
-        table = Table(
-            "path",
-            "batch",
-            "vertices",
-            "modes",
-            "ms",
-            "MB",
-            "floor ms",
-            "× floor",
-            "× faster",
-            "workspace MB",
-        )
+        headings = ("path", "batch", "ms", "MB", "floor ms", "× floor", "× faster", "workspace MB")
+        table = Table(*headings, box=None, pad_edge=False)
 
-        def add(row: bench.Row, plain: float | None) -> None:
+        def add(row: bench.Row, plain: float | None, path: str = "") -> None:
             table.add_row(
-                row.path,
+                path or row.path,
                 str(row.batch),
-                str(row.vertices),
-                str(row.modes),
                 f"{row.milliseconds:.2f}",
                 f"{row.megabytes:.1f}",
                 f"{row.floor:.2f}",
@@ -79,7 +67,7 @@ class Bench:
                 add(row, plain)
         growth = list(bench.measure_growth(model, machine)) if level else []
         for row in growth:
-            add(row, None)
+            add(row, None, f"{row.path}, {row.vertices} vertices, {row.modes} modes")
         share = bench.measure_training_share(model, path="fused" if level else "autograd")
         console.print(table)
         console.print(
