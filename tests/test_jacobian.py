@@ -26,7 +26,8 @@ def differentiated(decoder, image, code, rows):
 def assembled(decoder, image, code, rows):
     linear = Linearisation(decoder)
     face = decoder(code)
-    return linear.places(code, face, rows), linear.residuals(image, code, face, rows)
+    point, one = linear.at(code), torch.ones(len(rows), dtype=torch.float64)
+    return linear.places(point, face, rows), linear.residuals(image, point, face, rows, one)
 
 
 @pytest.mark.parametrize("name", AWKWARD)
@@ -57,7 +58,8 @@ def test_normal_derivative_is_the_derivative_of_the_area_vectors():
 
     truth = torch.func.jacrev(area_vectors)(torch.zeros(5).double())
     rows, one = torch.arange(81), torch.eye(3).double().expand(81, 3, 3)
-    M = NormalDerivative(model.triangles, 81).rows(x, rows, torch.zeros_like(one), one)
+    normals = NormalDerivative(model.triangles, 81)
+    M = normals.rows(normals.edges_at(x), rows, torch.zeros_like(one), one)
     torch.testing.assert_close((M @ basis.flatten(0, 1)).unflatten(0, (-1, 3)), truth)
 
 

@@ -67,6 +67,8 @@ class Fit:
     """Whose weights of the energy; the paper's let light explain skin."""
     landmarks: bool = True
     """Use detected landmarks; without them only what starts close to the average pose is found."""
+    sample: int | None = None
+    """Vertices that each step is computed from, drawn at random: 1500 is several times faster and nearly as good."""
     save: str = ",".join(DEFAULT_OUTPUTS)
     """What to write, separated by commas: overlay, glb, obj, ply, json."""
     detector: DetectorName = "yunet"
@@ -74,13 +76,15 @@ class Fit:
 
     def run(self) -> int:
         """Fit, report, and return the exit code."""
+        from mofaface.fit import FitConfig
         from mofaface.fit_photo import PhotoFitter
         from mofaface.training import RECIPES
 
         outputs = parse_outputs(self.save)
         paper = replace(RECIPES["paper"].weights, land=1.0)
         weights = paper if self.recipe == "paper" else RECIPES["default"].weights
-        fitter = PhotoFitter(load_face_model(self.model), self.landmarks, self.detector, weights)
+        config = FitConfig(sample=self.sample)
+        fitter = PhotoFitter(load_face_model(self.model), self.landmarks, self.detector, weights, config)
         return run_batch(self.photos, fitter, self.out, outputs)
 
 

@@ -73,6 +73,12 @@ class FitConfig:
     """Run in any case, on the photograph."""
     tolerance: float = 2e-4
     """A stage ends when a step lowers the energy by less than this part of it, twice in a row."""
+    sample: int | None = None
+    """Vertices that a step is computed from, drawn anew each time (1,500 do); None takes all. The energy counts all."""
+
+    def __post_init__(self) -> None:
+        if self.sample is not None and self.sample < 1:
+            raise ValueError(f"a fit's steps need at least one vertex, got a sample of {self.sample}")
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ def _run_stages(truth: Problem, x: Tensor, config: FitConfig) -> Descent:
         image, weights = blurred(truth.image, stage.blur), _stage_weights(truth, stage)
         begun = x if begun is None and stage.photo else begun
         hold = None if begun is None else _hold(truth.layout, begun, stage.hold)
-        problem = Problem(image, decoder, weights, truth.landmarks, hold)
+        problem = Problem(image, decoder, weights, truth.landmarks, hold, config.sample)
         descent = minimise(problem, x, stage, config.tolerance)
         x, iterations = descent.x, iterations + descent.iterations
         E = truth.energy(x)

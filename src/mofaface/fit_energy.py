@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mofaface.decoder import Decoder
@@ -43,10 +43,13 @@ class Problem:
         weights: LossWeights,
         landmarks: Landmarks | None = None,
         hold: Hold | None = None,
+        sample: int | None = None,
     ):
+        """`sample` is the number of vertices that a gradient and matrix are made from; the energy counts all."""
         self.image, self.decoder, self.weights = image, decoder, weights
         self.landmarks, self.hold = landmarks, hold
         self.layout = decoder.model.layout
+        self.sample, self._random = sample, torch.Generator().manual_seed(0)
         self._linearisation: Linearisation | None = None
 
     @torch.no_grad()
@@ -68,19 +71,28 @@ class Problem:
         """Gradient g and Gauss–Newton matrix H at a code, float64: E(x + d) ≈ E(x) + g·d + d·H d / 2."""
         self._linearisation = linear = self._linearisation or Linearisation(self.decoder)
         code = self.layout.unpack(x[None])
-        face = self.decoder(code)
+        face, point = self.decoder(code), linear.at(code)
         g, H = self._prior(x)
         if self.weights.photo:
-            for rows in visible_rows(face.front).split(_ROWS_AT_ONCE):
+            chosen, share = self._chosen(visible_rows(face.front))
+            for rows in chosen.split(_ROWS_AT_ONCE):
                 r = (sample_bilinear(self.image, face.uv_crop[:, rows]) - face.colour[:, rows])[0]
                 weight = self.weights.photo / face.frontal.sum() / safe_norm(r).clamp(min=_NEAREST)
-                _add(g, H, linear.residuals(self.image, code, face, rows), r, weight)
+                root = (share * weight).sqrt()
+                _add(g, H, linear.residuals(self.image, point, face, rows, root), root[:, None] * r)
         if self.landmarks is not None and self.weights.land:
             rows, size = self.decoder.model.landmarks_46, self.decoder.camera.size
             r = (face.uv_crop[:, rows] - self.landmarks.places)[0] / size
-            weight = 2 * self.weights.land * self.landmarks.confidence[0]
-            _add(g, H, linear.places(code, face, rows) / size, r, weight)
+            root = (2 * self.weights.land * self.landmarks.confidence[0]).sqrt()
+            _add(g, H, root[:, None, None] * linear.places(point, face, rows) / size, root[:, None] * r)
         return g, H
+
+    def _chosen(self, rows: Int[Tensor, "rows"]) -> tuple[Int[Tensor, "chosen"], float]:
+        """The vertices of one system, all or a new random sample of them, and what each of them stands for."""
+        if self.sample is None or len(rows) <= self.sample:
+            return rows, 1.0
+        order = torch.randperm(len(rows), generator=self._random)
+        return rows[order[: self.sample].to(rows.device)], len(rows) / self.sample
 
     def _prior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient and matrix of the regularisation, the light's prior and the hold, all quadratic."""
@@ -101,11 +113,8 @@ class Problem:
         return g, H
 
 
-def _add(
-    g: Tensor, H: Tensor, J: Float[Tensor, "rows k size"], r: Float[Tensor, "rows k"], w: Tensor
-) -> None:
-    """Add the rows' part of Σ w |r|² / 2 to gradient and matrix."""
-    root = w.sqrt()[:, None]
-    A, b = (root[:, :, None] * J).flatten(0, 1), (root * r).flatten()
+def _add(g: Tensor, H: Tensor, J: Float[Tensor, "rows k size"], r: Float[Tensor, "rows k"]) -> None:
+    """Add the rows' part of Σ |r|² / 2 to gradient and matrix."""
+    A = J.flatten(0, 1)
     H += (A.mT @ A).double()
-    g += (A.mT @ b).double()
+    g += (A.mT @ r.flatten()).double()

@@ -6,6 +6,7 @@ matrices. Everything is exact, the one-ring normals included.
 """
 
 import warnings
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -56,19 +57,22 @@ class NormalDerivative:
         )
         self.edges, self.vertices = edges, vertices
 
+    def edges_at(self, x: Float[Tensor, "vertices 3"]) -> Float[Tensor, "pairs 3"]:
+        """The edge that each pair of neighbours sees (mm), for vertices at x."""
+        if self.edges.dtype != x.dtype:
+            self.edges = self.edges.to(x.dtype)
+        return self.edges @ x
+
     def rows(
         self,
-        x: Float[Tensor, "vertices 3"],
+        edges: Float[Tensor, "pairs 3"],
         rows: Int[Tensor, "rows"],
         of_place: Float[Tensor, "rows k 3"],
         of_area: Float[Tensor, "rows k 3"],
     ) -> Tensor:
-        """The sparse matrix (k·rows, 3·vertices) of of_place dx_i + of_area da_i, a_i the area vectors at x."""
-        if self.edges.dtype != x.dtype:
-            self.edges = self.edges.to(x.dtype)
-        edges = (self.edges @ x)[self.pair[rows]]
+        """The sparse matrix (k·rows, 3·vertices) of of_place dx_i + of_area da_i, a_i the area vectors."""
         # A row m of a matrix times [e]× is m × e.
-        blocks = torch.linalg.cross(of_area[:, :, None], edges[:, None])
+        blocks = torch.linalg.cross(of_area[:, :, None], edges[self.pair[rows]][:, None])
         blocks[torch.arange(len(rows)), :, self.own[rows]] += of_place
         columns = 3 * self.ring[rows][:, None, :, None] + torch.arange(3, device=rows.device)
         columns = columns.expand_as(blocks).flatten()
@@ -81,6 +85,25 @@ class NormalDerivative:
             return torch.sparse_csr_tensor(starts, columns, blocks.flatten(), size, check_invariants=False)
 
 
+@dataclass(frozen=True)
+class Point:
+    """A code where derivatives are taken, and what all of them share."""
+
+    code: Code
+    x: Float[Tensor, "vertices 3"]
+    """Model space, mm."""
+    n: Float[Tensor, "vertices 3"]
+    """Unit normals in model space."""
+    length: Float[Tensor, "vertices 1"]
+    """Of the area vectors, mm²."""
+    R: Float[Tensor, "3 3"]
+    """R_camera_model."""
+    dR: Float[Tensor, "3 3 3"]
+    """Its derivative by the rotation vector (last axis)."""
+    edges: Float[Tensor, "pairs 3"]
+    """Of `NormalDerivative.edges_at`."""
+
+
 class Linearisation:
     """Derivatives of a decoder's faces by the packed code. Codes and faces are batches of one."""
 
@@ -90,34 +113,45 @@ class Linearisation:
         self.normals = NormalDerivative(model.triangles, model.vertices)
         self.bases = torch.cat((model.shape_basis, model.expression_basis), -1)
 
-    def places(self, code: Code, face: Face, rows: Int[Tensor, "rows"]) -> Float[Tensor, "rows 2 size"]:
-        """Derivative of the places u_i in pixels, of the vertices `rows`."""
+    def at(self, code: Code) -> "Point":
+        """What every derivative at a code shares."""
+        x = self.model.geometry(code.alpha, code.delta)[0]
+        area = _area_vectors(x, self.model.triangles)
+        length = area.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
         R, dR = _camera_rotation(code.rotation[0])
-        x = self.model.geometry(code.alpha, code.delta)[0, rows]
+        return Point(code, x, area / length, length, R, dR, self.normals.edges_at(x))
+
+    def places(self, point: "Point", face: Face, rows: Int[Tensor, "rows"]) -> Float[Tensor, "rows 2 size"]:
+        """Derivative of the places u_i in pixels, of the vertices `rows`."""
         P = self._projection(face.x_camera[0, rows])
         return self._columns(
-            geometry=P @ R @ self.bases[rows],
-            rotation=P @ torch.einsum("abk,nb->nak", dR, x),
+            geometry=P @ point.R @ self.bases[rows],
+            rotation=P @ torch.einsum("abk,nb->nak", point.dR, point.x[rows]),
             translation=P,
         )
 
     def residuals(
-        self, image: Float[Tensor, "1 3 height width"], code: Code, face: Face, rows: Int[Tensor, "rows"]
+        self,
+        image: Float[Tensor, "1 3 height width"],
+        point: "Point",
+        face: Face,
+        rows: Int[Tensor, "rows"],
+        scale: Float[Tensor, "rows"],
     ) -> Float[Tensor, "rows 3 size"]:
-        """Derivative of I(u_i) − c_i, RGB, of the vertices `rows`."""
-        reflectance, shading = face.reflectance[0, rows], face.shading[0, rows]
-        R, dR = _camera_rotation(code.rotation[0])
-        x = self.model.geometry(code.alpha, code.delta)[0]
-        area = _area_vectors(x, self.model.triangles)[rows]
-        length = area.norm(dim=-1).clamp(min=torch.finfo(x.dtype).tiny)[:, None]
-        n = area / length
-        H, dshading = _light(face.n_camera[0, rows], code.gamma)
-        seen = _image_gradient(image, face.uv_crop[:, rows]) @ self._projection(face.x_camera[0, rows])
+        """Derivative of I(u_i) − c_i, RGB, of the vertices `rows`, each times its `scale`."""
+        # The scale goes into what is small; everything is linear in these two.
+        reflectance, shading = (scale[:, None] * c[0, rows] for c in (face.reflectance, face.shading))
+        R, dR, n, length = point.R, point.dR, point.n[rows], point.length[rows]
+        H, dshading = _light(face.n_camera[0, rows], point.code.gamma)
+        gradient = scale[:, None, None] * _image_gradient(image, face.uv_crop[:, rows])
+        seen = gradient @ self._projection(face.x_camera[0, rows])
         lit = reflectance[:, :, None] * dshading
         of_normal = lit @ R
         of_area = (of_normal - (of_normal @ n[:, :, None]) * n[:, None]) / length[:, None]
-        M = self.normals.rows(x, rows, seen @ R, -of_area)
-        turned = seen @ torch.einsum("abk,nb->nak", dR, x[rows]) - lit @ torch.einsum("abk,nb->nak", dR, n)
+        M = self.normals.rows(point.edges, rows, seen @ R, -of_area)
+        turned = seen @ torch.einsum("abk,nb->nak", dR, point.x[rows]) - lit @ torch.einsum(
+            "abk,nb->nak", dR, n
+        )
         light = reflectance[:, :, None, None] * H[:, None, :, None] * torch.eye(3).to(H)[:, None, :]
         return self._columns(
             geometry=(M @ self.bases.flatten(0, 1)).unflatten(0, (-1, 3)),
@@ -131,14 +165,11 @@ class Linearisation:
         self, geometry: Float[Tensor, "rows k modes"], **parts: Tensor
     ) -> Float[Tensor, "rows k size"]:
         """The parts of a derivative at their places in the packed code; what is not given is zero."""
-        slices = self.model.layout.slices()
-        parts["alpha"], parts["delta"] = geometry.split(
-            (self.model.shape_basis.shape[-1], self.model.expression_basis.shape[-1]), -1
-        )
-        J = geometry.new_zeros(*geometry.shape[:2], self.model.layout.size)
-        for name, part in parts.items():
-            J[:, :, slices[name]] = part
-        return J
+        first = next(iter(parts.values()))
+        sizes = self.model.layout.sizes
+        parts["alpha"], parts["delta"] = geometry.split((sizes["alpha"], sizes["delta"]), -1)
+        zero = {name: first.new_zeros(*first.shape[:2], n) for name, n in sizes.items() if name not in parts}
+        return torch.cat([(parts | zero)[name] for name in sizes], -1)
 
     def _projection(self, x_camera: Float[Tensor, "points 3"]) -> Float[Tensor, "points 2 3"]:
         return _pointwise(lambda x: project(x, self.decoder.camera), x_camera)
