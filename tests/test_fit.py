@@ -8,7 +8,7 @@ from little_face import LITTLE, little_model, random_code, smooth_image
 from mofaface.code import Code
 from mofaface.decoder import Decoder
 from mofaface.fit import POSE, FitConfig, Stage, blurred, fit, minimise
-from mofaface.fit_energy import Problem
+from mofaface.fit_energy import Problem, Tools
 from mofaface.losses import LossWeights
 from mofaface.rasterizer import render
 
@@ -54,7 +54,7 @@ def test_fit_recovers_a_known_code_from_a_rendered_picture():
     found = fit(photograph(truth), DECODER, start=start, config=config)
     # The truth's own energy is not zero: vertices on the outline see half of the background.
     assert pixels_apart(start, truth) > 3
-    assert found.energy < Problem(photograph(truth), DECODER, LossWeights(), None).energy(
+    assert found.energy < Problem(photograph(truth), Tools(DECODER), LossWeights(), None).energy(
         LITTLE.pack(truth)[0]
     )
     assert pixels_apart(found.code, truth) < 1
@@ -75,7 +75,7 @@ def test_landmarks_bring_a_start_home_that_is_far_off():
 def test_fit_never_returns_worse_than_its_start(seed):
     image, start = smooth_image(seed), random_code(LITTLE, seed=seed)
     found = fit(image, DECODER, start=start, config=FitConfig(stages=(Stage(iterations=5),)))
-    truth = Problem(image, DECODER, LossWeights(), None)
+    truth = Problem(image, Tools(DECODER), LossWeights(), None)
     assert found.energy <= found.energy_start
     assert truth.energy(LITTLE.pack(found.code)[0]) == pytest.approx(found.energy)
     assert truth.energy(LITTLE.pack(start)[0]) == pytest.approx(found.energy_start)
@@ -131,7 +131,7 @@ def test_a_strong_hold_keeps_the_start_but_for_the_light():
 
 def test_minimise_lowers_the_energy_in_every_step_it_takes():
     image = photograph(a_face())
-    problem = Problem(image, DECODER, LossWeights(), None)
+    problem = Problem(image, Tools(DECODER), LossWeights(), None)
     x = torch.zeros(LITTLE.size).double()
     energies = [minimise(problem, x, Stage(iterations=n), 0.0).energy for n in (1, 2, 4, 8)]
     assert all(b <= a for a, b in zip(energies, energies[1:], strict=False)) and energies[-1] < energies[0]

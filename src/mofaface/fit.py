@@ -8,6 +8,7 @@ A step counts only when its energy falls, and the best end of all stages is kept
 
 import math
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,7 +17,7 @@ from torch.nn.functional import conv2d, pad
 
 from mofaface.code import Code, CodeLayout
 from mofaface.decoder import Decoder
-from mofaface.fit_energy import Hold, Landmarks, Problem
+from mofaface.fit_energy import Hold, Landmarks, Problem, Tools
 from mofaface.losses import LossWeights
 
 POSE = ("rotation", "translation")
@@ -96,38 +97,68 @@ class Fit:
     """Why it stopped, one sentence."""
 
 
-def fit(
-    image: Float[Tensor, "1 3 height width"],
-    decoder: Decoder,
-    weights: LossWeights | None = None,
-    landmarks: Float[Tensor, "1 46 2"] | None = None,
-    confidence: Float[Tensor, "1 46"] | None = None,
-    start: Code | None = None,
-    config: FitConfig | None = None,
-) -> Fit:
-    """The code whose face explains one photograph (a crop, RGB in [0, 1]), from a start or the average face.
+class Fitter:
+    """Fits one face model to any number of photographs; what does not depend on the photograph is made once."""
 
-    Landmarks, in pixels of the crop, first place the head; in the energy they count with `weights.land`.
-    """
-    weights, config = weights or LossWeights(), config or FitConfig()
-    _check(image, decoder)
-    given = None
-    if landmarks is not None:
-        confidence = torch.ones_like(landmarks[..., 0]) if confidence is None else confidence
-        given = Landmarks(landmarks.to(image), confidence.to(image))
-    layout = decoder.model.layout
-    x = layout.pack(start or layout.zero(dtype=image.dtype, device=image.device))[0].to(image)
-    truth = Problem(image, decoder, weights, given)
-    first = truth.energy(x)
-    if image.flatten(2).std(-1).max() < 1e-3:
-        reason = "the picture has one colour everywhere: there is no face to fit"
-        return Fit(layout.unpack(x[None]), first, first, 0, False, reason)
-    descent = _run_stages(truth, x, config)
-    if not descent.energy < first:
-        reason = "no step lowered the energy of the start, which is returned"
-        return Fit(layout.unpack(x[None]), first, first, descent.iterations, False, reason)
-    code = layout.unpack(descent.x[None])
-    return Fit(code, descent.energy, first, descent.iterations, descent.converged, descent.reason)
+    def __init__(self, decoder: Decoder):
+        self.decoder = decoder
+        self.full = Tools(decoder)
+        coarse = decoder.model.arrays.coarse_vertices is not None
+        self.coarse = Tools(Decoder(decoder.model.coarse(), decoder.camera)) if coarse else self.full
+
+    def __call__(
+        self,
+        image: Float[Tensor, "1 3 height width"],
+        weights: LossWeights | None = None,
+        landmarks: Float[Tensor, "1 46 2"] | None = None,
+        confidence: Float[Tensor, "1 46"] | None = None,
+        start: Code | None = None,
+        config: FitConfig | None = None,
+    ) -> Fit:
+        """The code whose face explains one photograph (a crop, RGB in [0, 1]), from a start or the average face.
+
+        Landmarks, in pixels of the crop, first place the head; in the energy they count with `weights.land`.
+        """
+        weights, config = weights or LossWeights(), config or FitConfig()
+        _check(image, self.decoder)
+        given = None
+        if landmarks is not None:
+            confidence = torch.ones_like(landmarks[..., 0]) if confidence is None else confidence
+            given = Landmarks(landmarks.to(image), confidence.to(image))
+        layout = self.decoder.model.layout
+        x = layout.pack(start or layout.zero(dtype=image.dtype, device=image.device))[0].to(image)
+        truth = Problem(image, self.full, weights, given)
+        first = truth.energy(x)
+        if image.flatten(2).std(-1).max() < 1e-3:
+            reason = "the picture has one colour everywhere: there is no face to fit"
+            return Fit(layout.unpack(x[None]), first, first, 0, False, reason)
+        descent = self._run_stages(truth, x, config)
+        if not descent.energy < first:
+            reason = "no step lowered the energy of the start, which is returned"
+            return Fit(layout.unpack(x[None]), first, first, descent.iterations, False, reason)
+        code = layout.unpack(descent.x[None])
+        return Fit(code, descent.energy, first, descent.iterations, descent.converged, descent.reason)
+
+    def _run_stages(self, truth: Problem, x: Tensor, config: FitConfig) -> "Descent":
+        """The stages one after the other; the end with the lowest true energy counts."""
+        best, iterations, begun = Descent(x, truth.energy(x), 0, False, ""), 0, None
+        for stage in (config.landmark_stages if truth.landmarks is not None else ()) + config.stages:
+            tools = self.coarse if stage.coarse else self.full
+            image, weights = blurred(truth.image, stage.blur), _stage_weights(truth, stage)
+            begun = x if begun is None and stage.photo else begun
+            hold = None if begun is None else _hold(truth.layout, begun, stage.hold)
+            problem = Problem(image, tools, weights, truth.landmarks, hold, config.sample)
+            descent = minimise(problem, x, stage, config.tolerance)
+            x, iterations = descent.x, iterations + descent.iterations
+            E = truth.energy(x)
+            if E <= best.energy or best.iterations == 0:
+                best = Descent(x, E, iterations, descent.converged, descent.reason)
+        return Descent(best.x, best.energy, iterations, best.converged, best.reason)
+
+
+def fit(image: Float[Tensor, "1 3 height width"], decoder: Decoder, *args: Any, **options: Any) -> Fit:
+    """`Fitter` for a single photograph."""
+    return Fitter(decoder)(image, *args, **options)
 
 
 @dataclass(frozen=True)
@@ -139,25 +170,6 @@ class Descent:
     iterations: int
     converged: bool
     reason: str
-
-
-def _run_stages(truth: Problem, x: Tensor, config: FitConfig) -> Descent:
-    """The stages one after the other; the end with the lowest true energy counts."""
-    model, camera = truth.decoder.model, truth.decoder.camera
-    coarse = Decoder(model.coarse(), camera) if model.arrays.coarse_vertices is not None else truth.decoder
-    best, iterations, begun = Descent(x, truth.energy(x), 0, False, ""), 0, None
-    for stage in (config.landmark_stages if truth.landmarks is not None else ()) + config.stages:
-        decoder = coarse if stage.coarse else truth.decoder
-        image, weights = blurred(truth.image, stage.blur), _stage_weights(truth, stage)
-        begun = x if begun is None and stage.photo else begun
-        hold = None if begun is None else _hold(truth.layout, begun, stage.hold)
-        problem = Problem(image, decoder, weights, truth.landmarks, hold, config.sample)
-        descent = minimise(problem, x, stage, config.tolerance)
-        x, iterations = descent.x, iterations + descent.iterations
-        E = truth.energy(x)
-        if E <= best.energy or best.iterations == 0:
-            best = Descent(x, E, iterations, descent.converged, descent.reason)
-    return Descent(best.x, best.energy, iterations, best.converged, best.reason)
 
 
 def _hold(layout: CodeLayout, x: Float[Tensor, "size"], weight: float) -> Hold | None:

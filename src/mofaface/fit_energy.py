@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mofaface.decoder import Decoder
 from mofaface.jacobian import Linearisation, visible_rows
-from mofaface.losses import USUAL_LIGHT, LossWeights, landmark, photometric, safe_norm, total
+from mofaface.kernels import loss_terms
+from mofaface.losses import USUAL_LIGHT, LossWeights, safe_norm, total
 from mofaface.sampling import sample_bilinear
 
 # A vertex this near to its colour (RGB distance) gets no more weight: a perfect pixel must not rule the rest.
@@ -33,35 +34,42 @@ class Landmarks:
     confidence: Float[Tensor, "1 46"]
 
 
+class Tools:
+    """What is prepared once for a decoder and serves every photograph."""
+
+    def __init__(self, decoder: Decoder):
+        self.decoder = decoder
+        self.linear = Linearisation(decoder)
+        self.terms = loss_terms(decoder, decoder.model.landmarks_46)
+
+
 class Problem:
     """The energy of one photograph on one mesh, its gradient and its Gauss–Newton matrix, of packed codes."""
 
     def __init__(
         self,
         image: Float[Tensor, "1 3 height width"],
-        decoder: Decoder,
+        tools: Tools,
         weights: LossWeights,
         landmarks: Landmarks | None = None,
         hold: Hold | None = None,
         sample: int | None = None,
     ):
         """`sample` is the number of vertices that a gradient and matrix are made from; the energy counts all."""
-        self.image, self.decoder, self.weights = image, decoder, weights
+        self.image, self.tools, self.weights = image, tools, weights
         self.landmarks, self.hold = landmarks, hold
-        self.layout = decoder.model.layout
+        self.decoder = tools.decoder
+        self.layout = tools.decoder.model.layout
         self.sample, self._random = sample, torch.Generator().manual_seed(0)
-        self._linearisation: Linearisation | None = None
 
     @torch.no_grad()
     def energy(self, x: Float[Tensor, "size"]) -> float:
         """E_loss of a code; infinite where it is no number."""
         code = self.layout.unpack(x[None])
-        face = self.decoder(code)
-        land = None
-        if self.landmarks is not None:
-            vertices, size = self.decoder.model.landmarks_46, self.decoder.camera.size
-            land = landmark(face, vertices, self.landmarks.places, self.landmarks.confidence, size)
-        E = float(total(photometric(self.image, face), land, code, self.weights))
+        given = self.landmarks
+        targets, confidence = (None, None) if given is None else (given.places, given.confidence)
+        terms = self.tools.terms(code, self.image, targets, confidence)
+        E = float(total(terms.photo, terms.land, code, self.weights))
         if self.hold is not None:
             E += float((self.hold.stiffness * (x - self.hold.centre) ** 2).sum())
         return E if math.isfinite(E) else math.inf
@@ -69,7 +77,7 @@ class Problem:
     @torch.no_grad()
     def system(self, x: Float[Tensor, "size"]) -> tuple[Float[Tensor, "size"], Float[Tensor, "size size"]]:
         """Gradient g and Gauss–Newton matrix H at a code, float64: E(x + d) ≈ E(x) + g·d + d·H d / 2."""
-        self._linearisation = linear = self._linearisation or Linearisation(self.decoder)
+        linear = self.tools.linear
         code = self.layout.unpack(x[None])
         face, point = self.decoder(code), linear.at(code)
         g, H = self._prior(x)

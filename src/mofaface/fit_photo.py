@@ -11,7 +11,7 @@ from mofaface.decoder import Decoder
 from mofaface.detection import DetectorName, detect_faces
 from mofaface.face_model import FaceModel
 from mofaface.facemesh import find_mesh
-from mofaface.fit import Fit, FitConfig, fit
+from mofaface.fit import Fit, FitConfig, Fitter
 from mofaface.landmarks import LANDMARKS_46
 from mofaface.losses import LossWeights
 from mofaface.metrics import photometric_error
@@ -37,6 +37,7 @@ class PhotoFitter:
     ):
         """`weights` of the energy; the paper's with landmarks if not given."""
         self.decoder = Decoder(model)
+        self.fitter = Fitter(self.decoder)
         self.landmarks = landmarks
         self.detector = detector
         self.weights = weights or LossWeights(land=1.0)
@@ -52,7 +53,7 @@ class PhotoFitter:
         image = crops_to_tensor([crop]).to(self.decoder.model.mean_shape)
         places, confidence = self._find_landmarks(photo, box, crop)
         weights = self.weights if places is not None else replace(self.weights, land=0.0, contour=0.0)
-        result = fit(image, self.decoder, weights, places, confidence, config=self.config)
+        result = self.fitter(image, weights, places, confidence, config=self.config)
         with torch.no_grad():
             face = self.decoder(result.code)
             error = photometric_error(image, face)

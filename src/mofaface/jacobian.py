@@ -52,10 +52,9 @@ class NormalDerivative:
         places = torch.stack((of, ends))
         edges = torch.sparse_coo_tensor(places, signs, size, check_invariants=False).coalesce()
         kept = edges.values() != 0
-        edges = torch.sparse_coo_tensor(
-            edges.indices()[:, kept], edges.values()[kept], size, is_coalesced=True, check_invariants=False
-        )
-        self.edges, self.vertices = edges, vertices
+        of, ends = edges.indices()[:, kept]
+        starts = torch.searchsorted(of, torch.arange(size[0] + 1, device=device))
+        self.edges, self.vertices = _sparse_rows(starts, ends, edges.values()[kept], size), vertices
 
     def edges_at(self, x: Float[Tensor, "vertices 3"]) -> Float[Tensor, "pairs 3"]:
         """The edge that each pair of neighbours sees (mm), for vertices at x."""
@@ -79,10 +78,14 @@ class NormalDerivative:
         k, width = of_area.shape[1], 3 * self.ring.shape[1]
         starts = torch.arange(k * len(rows) + 1, device=rows.device) * width
         size = (k * len(rows), 3 * self.vertices)
-        with warnings.catch_warnings():
-            # PyTorch calls this layout beta once per process; the product used here is long settled.
-            warnings.filterwarnings("ignore", message="Sparse CSR", category=UserWarning)
-            return torch.sparse_csr_tensor(starts, columns, blocks.flatten(), size, check_invariants=False)
+        return _sparse_rows(starts, columns, blocks.flatten(), size)
+
+
+def _sparse_rows(starts: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
+    with warnings.catch_warnings():
+        # PyTorch calls this layout beta once per process; the product used here is long settled.
+        warnings.filterwarnings("ignore", message="Sparse CSR", category=UserWarning)
+        return torch.sparse_csr_tensor(starts, columns, values, size, check_invariants=False)
 
 
 @dataclass(frozen=True)
