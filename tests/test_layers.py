@@ -15,7 +15,8 @@ LAYERS = (
      "reconstruct", "reconstruction", "report", "fit_photo", "sample", "export", "pictures", "face_models.open_model",
      "face_models.importers", "face_models.surface", "face_models.registration", "face_models.gaussian_process",
      "face_models.deformation_transfer", "face_models.blendshape_sets", "face_models.build_expression",
-     "face_models.face_units", "skin_tone", "model_report", "bench"),
+     "face_models.face_units", "skin_tone", "model_report", "bench",
+     "bench_uses"),
     ("terminal", "commands_bench", "commands_photos", "commands_models", "commands_import", "commands_expression",
      "commands_corpus", "commands_networks", "cli", "studio", "", "__main__"),
 )  # fmt: skip

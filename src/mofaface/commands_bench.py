@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mofaface.face_model import FaceModel
 from mofaface.files import write_text_whole
 from mofaface.terminal import console
 
@@ -20,6 +21,10 @@ class Bench:
     """Threads of torch and of the kernel; 0 keeps torch's choice."""
     seconds: float = 1.0
     """Time for each line, at least three repeats."""
+    fit: tuple[str, ...] = ()
+    """Photos to fit as well, with all vertices in each step and with samples of them."""
+    alexnet: bool = False
+    """Measure the paper's network and its optimiser as well."""
     out: Path | None = None
     """JSON file for the figures."""
 
@@ -74,8 +79,30 @@ class Bench:
             f"training step of the default network, batch 32: network {share.encoder:.0f} ms, decoder and loss "
             f"{share.terms:.1f} ms, {100 * share.share:.1f} % of both"
         )
+        uses = self._measure_uses(model)
         if self.out is not None:
-            values = {"machine": asdict(machine), "kernel": level, "training": asdict(share)}
+            values = uses | {"machine": asdict(machine), "kernel": level, "training": asdict(share)}
             lines = [asdict(row) for row in rows + growth]
             write_text_whole(self.out, json.dumps(values | {"rows": lines}, indent=1))
         return 0
+
+    def _measure_uses(self, model: FaceModel) -> dict[str, object]:
+        from mofaface import bench_uses
+
+        found: dict[str, object] = {}
+        if self.fit:
+            rows = bench_uses.measure_fits(model, self.fit)
+            for row in rows:
+                console.print(
+                    f"fit, {row.sample or 'all'} vertices a step: 50 steps {row.seconds:.2f} s, "
+                    f"energy {row.mean:.3f} (worst {row.worst:.3f}) of that with all"
+                )
+            found["fits"] = [asdict(row) for row in rows]
+        if self.alexnet:
+            times = bench_uses.measure_alexnet(model)
+            console.print(
+                f"AlexNet, batch 5: network {times.network:.0f} ms, AdaDelta {times.adadelta:.0f} ms "
+                f"(torch's {times.torch_adadelta:.0f} ms)"
+            )
+            found["alexnet"] = asdict(times)
+        return found
