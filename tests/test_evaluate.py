@@ -7,8 +7,6 @@ import pytest
 import torch
 from little_corpus import corpus_in_memory
 from little_photo import BOXES, little_reconstructor, noisy_photo
-from PIL import Image
-
 from mofaface.evaluate import (
     errors_on_corpus,
     errors_on_points,
@@ -17,6 +15,8 @@ from mofaface.evaluate import (
     only_held_out,
     read_points,
 )
+from PIL import Image
+
 from mofaface.face_models.container import read_face_model
 from mofaface.photo import Photo
 from mofaface.training.validation import validate

@@ -11,14 +11,14 @@ LAYERS = (
     ("code", "photo", "crop", "face_model", "landmarks", "face_models", "face_models.container"),
     ("encoders", "decoder", "detection", "facemesh"),
     ("autoencoder", "jacobian", "losses", "metrics", "weights", "kernels"),
-    ("corpus", "synthetic", "baselines", "training", "train", "fit", "fit_energy", "average_reflectance", "evaluate",
+    ("corpus", "synthetic", "baselines", "training", "train", "fit", "fit_energy", "average_reflectance", "evaluation",
      "reconstruct", "reconstruction", "report", "fit_photo", "sample", "export", "pictures", "face_models.open_model",
      "face_models.importers", "face_models.surface", "face_models.registration", "face_models.gaussian_process",
      "face_models.deformation_transfer", "face_models.blendshape_sets", "face_models.build_expression",
      "face_models.face_units", "skin_tone", "model_report", "bench",
      "bench_uses"),
     ("terminal", "commands_bench", "commands_photos", "commands_models", "commands_import", "commands_expression",
-     "commands_corpus", "commands_networks", "cli", "studio", "", "__main__"),
+     "commands_corpus", "commands_evaluate", "commands_networks", "cli", "studio", "", "__main__"),
 )  # fmt: skip
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 # Only these folders take in new modules without an entry of their own above.
@@ -26,6 +26,7 @@ FOLDERS = (
     "encoders",
     "kernels",
     "corpus",
+    "evaluation",
     "baselines",
     "training",
     "face_models.open_model",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mofaface
-from mofaface.evaluate import five_points
+from mofaface.evaluation.points import five_points
 from mofaface.facemesh import find_mesh
 from mofaface.photo import read_photo
 

@@ -10,8 +10,9 @@ from rich.logging import RichHandler
 
 from mofaface.commands_bench import Bench
 from mofaface.commands_corpus import Corpus
+from mofaface.commands_evaluate import Evaluate
 from mofaface.commands_models import Model
-from mofaface.commands_networks import Evaluate, Train
+from mofaface.commands_networks import Train
 from mofaface.commands_photos import Fit, Reconstruct
 from mofaface.encoders import WeightsError
 from mofaface.face_models.container import ContainerError
@@ -28,7 +29,7 @@ COMMANDS: dict[str, type] = {
     "bench": Bench,
 }
 # A package that only some commands need, and the extra that brings it.
-EXTRAS = {"scipy": "build-model"}
+EXTRAS = {"scipy": "build-model", "matplotlib": "evaluate"}
 
 
 def parse(arguments: Sequence[str]) -> Any:
