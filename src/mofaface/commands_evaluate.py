@@ -30,6 +30,8 @@ class Evaluate:
     """Folder or tar with the photos of --points."""
     centres: bool = False
     """The points of --points count pixel centres from 0, so that half a pixel is added to them."""
+    shift: float = 0.0
+    """Pixels to add to x and y of --points: 0.5 is --centres, -0.5 is for points that count pixel centres from 1."""
     detector: bool = False
     """With --points: measure the landmark detector's own points on the same photos, too."""
     scan: tuple[Path, ...] = ()
@@ -131,7 +133,7 @@ class Evaluate:
         from mofaface.evaluation.points import only_held_out, read_points
 
         assert self.points is not None and self.images is not None
-        points = read_points(self.points, 0.5 if self.centres else 0.0)
+        points = read_points(self.points, self.shift + 0.5 * self.centres)
         if held_out is not None:
             points = only_held_out(points, held_out)
         task = bar.add_task("photos", total=len(points))

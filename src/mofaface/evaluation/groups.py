@@ -63,7 +63,7 @@ def between(
 def thirds(title: str, values: Float[np.ndarray, "photos"]) -> Grouping:
     """Three groups of as many photographs each, by the value."""
     low, high = np.quantile(values, [1 / 3, 2 / 3])
-    return between(title, values, (float(low), float(high)), digits=2)
+    return between(title, values, (float(low), float(high)), digits=3)
 
 
 def skin_tones(title: str, angle: Float[np.ndarray, "photos"]) -> Grouping:

@@ -135,12 +135,12 @@ def _drawings(
 
     for name in ("landmark_px", "photometric", *(synthetic.errors if synthetic else ())):
         drawings[f"curve_{name}.png"] = partial(curves, name)
-    for name in (BY_GROUP[0], BY_GROUP[-1]) if groups else ():
+    for name in (BY_GROUP[0], BY_GROUP[-1], *(TRUTH_BY_GROUP if synthetic else ())) if groups else ():
         drawings[f"groups_{name}.png"] = partial(bars, name)
     drawings["coefficients.png"] = histograms
     for what in ("photometric", *(("geometry", "shape") if synthetic else ())):
         drawings[f"mesh_{what}.png"] = partial(heat, what)
-    for name in SHEETS:
+    for name in (*SHEETS, *(TRUTH_BY_GROUP if synthetic else ())):
         drawings[f"cases_{name}.png"] = partial(
             sheet_of_cases,
             decoder=decoder,

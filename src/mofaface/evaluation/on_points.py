@@ -44,9 +44,7 @@ def evaluate_points(
 
 
 def _row(name: str, errors: PointErrors) -> dict[str, Any]:
-    chosen = slice(None) if len(errors.offset) == 5 else slice(17, 68)
-    relative, pixels = errors.relative[chosen], errors.pixels[chosen]
-    return {"name": name, "relative": float(relative.mean()), "px_at_240": float(pixels.mean())}
+    return {"name": name, "relative": errors.error, "px_at_240": float(errors.pixels[errors.judged].mean())}
 
 
 def _curve(name: str, values: np.ndarray, path: Path) -> object:

@@ -50,7 +50,7 @@ def evaluate_scans(
     coarse = model.coarse()
     kept = model.arrays.coarse_vertices
     rows = np.arange(model.vertices) if kept is None else kept.astype(np.int64)
-    template = Surface(coarse.mean_shape.double().cpu().numpy(), coarse.triangles.cpu().numpy())
+    triangles = coarse.triangles.cpu().numpy()
     known = {
         path: _scan(path, landmarks[i] if landmarks else None, unit, model) for i, path in enumerate(scans)
     }
@@ -62,7 +62,7 @@ def evaluate_scans(
         scan, marks = known[scans[0 if len(scans) == 1 else i]]
         own = Surface(faces[0].vertices.astype(np.float64), faces[0].triangles)
         errors = scan_errors(
-            own, template, rows, model.landmarks_68.cpu().numpy(), scan, marks, config or ScanConfig()
+            own, rows, triangles, model.landmarks_68.cpu().numpy(), scan, marks, config or ScanConfig()
         )
         found[f"{i + 1} {photo.name}"] = Scanned(faces[0], scan, errors)
     return _result(found, model, rows)

@@ -56,6 +56,16 @@ class PointErrors:
         return np.linalg.norm(self.offset, axis=1) / self.eye_distance
 
     @property
+    def judged(self) -> list[int]:
+        """The points that the main figure is made of: all five, or the 51 inner ones."""
+        return list(range(len(self.offset)))[INNER if len(self.offset) == 68 else slice(None)]
+
+    @property
+    def error(self) -> float:
+        """Their mean error over the eye distance."""
+        return float(self.relative[self.judged].mean())
+
+    @property
     def pixels(self) -> Float[np.ndarray, "points"]:
         """Lengths of the errors in pixels of the 240×240 crop."""
         return np.linalg.norm(self.offset, axis=1) / self.scale
@@ -196,7 +206,7 @@ def summarise(found: dict[str, PointErrors | None]) -> tuple[dict[str, Figure], 
 
 def _nearest(faces: list[Found], truth: Points) -> PointErrors | None:
     errors = [_errors(face, truth) for face in faces]
-    return min(errors, key=lambda e: float(e.relative.mean())) if errors else None
+    return min(errors, key=lambda e: e.error) if errors else None
 
 
 def _errors(face: Found, truth: Points) -> PointErrors:

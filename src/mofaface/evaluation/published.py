@@ -18,7 +18,7 @@ class Metric:
     factor: float = 1.0
     """Values are shown times this: 100 for what is kept as a share and read in percent."""
     lines: tuple[tuple[str, float], ...] = ()
-    """Published values to draw into plots, in the metric's own unit."""
+    """Published values to draw into plots, in the unit that is shown."""
 
 
 METRICS: dict[str, Metric] = {
@@ -61,10 +61,20 @@ METRICS: dict[str, Metric] = {
     "reflectance_rms": Metric("reflectance, RGB rms", "of 1"),
     "light_rms": Metric("light, shading of a sphere, rms", "of 1"),
     "rotation_deg": Metric("rotation", "°"),
-    "five_points": Metric("five points over eye distance", "%", "3DDFA_V2: 5.6 (other people)", factor=100),
+    "five_points": Metric(
+        "five points over eye distance",
+        "%",
+        "3DDFA_V2: 5.6 (other people)",
+        factor=100,
+        lines=(("3DDFA_V2, other people", 5.6),),
+    ),
     "five_points_px": Metric("five points", "px at 240"),
     "inner_51": Metric(
-        "51 inner points over outer-eye distance", "%", "3DDFA_V2: 6.8 (other people)", factor=100
+        "51 inner points over outer-eye distance",
+        "%",
+        "3DDFA_V2: 6.8 (other people)",
+        factor=100,
+        lines=(("3DDFA_V2, other people", 6.8),),
     ),
     "inner_51_px": Metric("51 inner points", "px at 240", "3DDFA_V2: 6.1 (other people)"),
     "all_68": Metric("68 points over outer-eye distance", "%", factor=100),

@@ -1,8 +1,8 @@
 """Errors against scans: laid on by landmarks and iterated closest points, or compared place by place.
 
 Nearest points flatter: a nose in the wrong place still has some surface near it, and methods are ranked wrongly (Chai et
-al. 2022). Beside the distances to the surface stands therefore the distance between places that correspond: the average
-face is registered onto the scan without rigidity, which tells every vertex its place there whatever was estimated.
+al. 2022). Beside the distances to the surface stands therefore the distance between places that correspond: the estimate is
+bent onto the scan, held by the landmarks, which tells every vertex its place there.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,8 @@ class ScanConfig:
     """Most rounds of closest points."""
     points: int = 4000
     """So many of the scan's points decide the alignment; all of them are measured."""
-    registration: RegistrationConfig = RegistrationConfig(rounds=2)
+    registration: RegistrationConfig = RegistrationConfig(stiffness=(40.0, 20.0, 10.0, 6.0, 4.0), rounds=2)
+    """An estimate starts close to its scan, so fewer steps do than for a template of another person."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class ScanErrors:
     corresponding: dict[Alignment, Float[np.ndarray, "found"]]
     """Distances between corresponding places, mm."""
     found: Int[np.ndarray, "found"]
-    """The vertices of the template that have a place on the scan."""
+    """The vertices (among those of the coarse mesh) that have a place on the scan."""
 
     def plain(self) -> dict[str, Any]:
         """Means, medians and 90 % quantiles, mm, by measure."""
@@ -86,8 +87,8 @@ def statistics(
 
 def scan_errors(
     estimate: Surface,
-    template: Surface,
-    rows: Int[np.ndarray, "template"],
+    rows: Int[np.ndarray, "coarse"],
+    coarse_triangles: Int[np.ndarray, "faces 3"],
     landmarks_68: Int[np.ndarray, "68"],
     scan: Surface,
     scan_landmarks: Float[np.ndarray, "k 3"],
@@ -95,8 +96,8 @@ def scan_errors(
 ) -> ScanErrors:
     """The errors of an estimate on a scan (mm).
 
-    `template` is the average face on the estimate's vertices `rows`; `landmarks_68` are vertices of the estimate, and among
-    `rows`. Raises ValueError for a list of landmarks that is not known.
+    `rows` are the estimate's vertices that are bent onto the scan, with `coarse_triangles` between them; `landmarks_68` are
+    vertices of the estimate, and among `rows`. Raises ValueError for a list of landmarks that is not known.
     """
     config = config or ScanConfig()
     if len(scan_landmarks) not in LISTS:
@@ -123,7 +124,10 @@ def scan_errors(
         name: _place(estimate, scan.positions[face], area, values, name == "scaled", config)
         for name, values in start.items()
     }
-    found, places = _correspondences(template, rows, landmarks_68, scan, marks, given, tip, config)
+    bent = Surface(estimate.positions[rows], coarse_triangles)
+    place_of = {int(row): place for place, row in enumerate(rows)}
+    numbers = np.array([place_of[int(m)] for m in marks])
+    found, places = _correspondences(bent, numbers, scan, given, tip, config)
     corresponding = {}
     for name in ALIGNMENTS:
         s, R, t = similarity(estimate.positions[rows[found]], places, scaled=name == "scaled")
@@ -189,28 +193,23 @@ def _step(
 
 
 def _correspondences(
-    template: Surface,
-    rows: np.ndarray,
-    landmarks_68: np.ndarray,
+    bent: Surface,
+    marks: Int[np.ndarray, "k"],
     scan: Surface,
-    marks: np.ndarray,
-    given: np.ndarray,
-    tip: np.ndarray,
+    given: Float[np.ndarray, "k 3"],
+    tip: Float[np.ndarray, "3"],
     config: ScanConfig,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices of the template that have a place on the scan's face, and these places."""
-    place_of = {int(row): place for place, row in enumerate(rows)}
+) -> tuple[Int[np.ndarray, "found"], Float[np.ndarray, "found 3"]]:
+    """Vertices that have a place on the scan's face when the mesh is bent onto it, and these places."""
     # Landmarks need not be vertices of the scan: they are added to it as points of their own.
-    with_marks = Surface(np.concatenate([scan.positions, given]), scan.triangles)
+    target = Surface(np.concatenate([scan.positions, given]), scan.triangles)
     numbers = len(scan.positions) + np.arange(len(given))
-    result = register(
-        template, with_marks, np.array([place_of[int(m)] for m in marks]), numbers, config.registration
-    )
-    places = result.correspondence.carry(with_marks.positions, with_marks.triangles)
+    result = register(bent, target, marks, numbers, config.registration)
+    places = result.correspondence.carry(target.positions, target.triangles)
     near = np.linalg.norm(places - tip, axis=1) < config.radius
     found = np.flatnonzero(result.correspondence.found & near)
     if len(found) < 100:
         raise ValueError(
-            f"only {len(found)} places of the average face were found on the scan; check its landmarks and its unit"
+            f"only {len(found)} places of the face were found on the scan; check its landmarks and its unit"
         )
     return found, places[found]

@@ -20,8 +20,8 @@ HEAT_PHOTOS = 96
 
 
 def extremes(values: Float[np.ndarray, "photos"], each: int = EACH) -> dict[str, list[int]]:
-    """Numbers of the best, the middle and the worst values, none twice where there are enough."""
-    order = np.argsort(values, kind="stable")
+    """Numbers of the best, the middle and the worst values, none twice where there are enough; NaN is none of them."""
+    order = np.argsort(values, kind="stable")[: np.isfinite(values).sum()]
     each = max(1, min(each, len(order) // 3))
     first = max(0, (len(order) - each) // 2)
     chosen = (order[:each], order[first : first + each], order[::-1][:each])
@@ -75,7 +75,7 @@ def sheet_of_points(
     tile: int = 240,
 ) -> Path:
     """Photos (those of `chosen_names`) with the annotation in green and the estimate in red: best, median and worst."""
-    names, values = list(found), np.array([e.relative.mean() for e in found.values()])
+    names, values = list(found), np.array([e.error for e in found.values()])
     rows, labels = [], []
     for title, numbers in extremes(values).items():
         rows.append(
@@ -87,7 +87,7 @@ def sheet_of_points(
 
 def chosen_names(found: dict[str, PointErrors]) -> set[str]:
     """The photos that `sheet_of_points` shows."""
-    names, values = list(found), np.array([e.relative.mean() for e in found.values()])
+    names, values = list(found), np.array([e.error for e in found.values()])
     return {names[i] for numbers in extremes(values).values() for i in numbers}
 
 
