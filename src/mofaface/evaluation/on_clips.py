@@ -37,7 +37,7 @@ def _curves(values: dict[str, np.ndarray], path: Path) -> object:
     titles = {name: name.rsplit("_", 1)[0].replace("_", " ") for name in values}
     return share_curves(
         path,
-        {titles[name]: v for name, v in values.items()},
+        {titles[name]: (v, np.ones(len(v))) for name, v in values.items()},
         "second difference, px at 240",
         "share of frames",
         "px",

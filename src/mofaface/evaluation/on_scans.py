@@ -11,7 +11,7 @@ import numpy as np
 from mofaface.evaluation.bootstrap import figure
 from mofaface.evaluation.mesh_files import read_scan
 from mofaface.evaluation.result import Draw, Result
-from mofaface.evaluation.scan import LISTS, ScanConfig, ScanErrors, scan_errors
+from mofaface.evaluation.scan import ALIGNMENTS, LISTS, ScanConfig, ScanErrors, scan_errors
 from mofaface.evaluation.tables import scans_table
 from mofaface.face_model import FaceModel
 from mofaface.face_models.surface import Surface, vertex_normals
@@ -119,16 +119,15 @@ def _result(found: dict[str, Scanned], model: FaceModel, rows: np.ndarray) -> Re
 def _curves(found: dict[str, Scanned], path: Path) -> object:
     from mofaface.evaluation.plots import share_curves
 
-    values = {
-        "to the surface, rigid": ("placed", "rigid"),
-        "to the surface, scaled": ("placed", "scaled"),
-        "between places, rigid": ("corresponding", "rigid"),
-        "between places, scaled": ("corresponding", "scaled"),
-    }
     joined = {}
-    for title, (kind, how) in values.items():
-        parts = [getattr(one.errors, kind)[how] for one in found.values()]
-        joined[title] = np.concatenate([p.distance if kind == "placed" else p for p in parts])
+    errors = [one.errors for one in found.values()]
+    area = np.concatenate([e.weight for e in errors])
+    for how in ALIGNMENTS:
+        surface_distance = np.concatenate([e.placed[how].distance for e in errors])
+        joined[f"to the surface, {how}"] = surface_distance, area
+    for how in ALIGNMENTS:
+        places = np.concatenate([e.corresponding[how] for e in errors])
+        joined[f"between places, {how}"] = places, np.ones(len(places))
     return share_curves(path, joined, "distance, mm", "share of points", "mm")
 
 

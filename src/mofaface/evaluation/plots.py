@@ -128,15 +128,20 @@ def heat_colours(values: Float[np.ndarray, "vertices"], limit: float) -> Float[n
 
 
 def share_curves(
-    path: Path, values: dict[str, Float[np.ndarray, "_"]], across: str, up: str, unit: str
+    path: Path,
+    values: dict[str, tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]],
+    across: str,
+    up: str,
+    unit: str,
 ) -> Path:
-    """The share of values below each one, a curve for each measure; `across` and `up` name the axes."""
+    """The share of values below each one, a curve for each measure (values, weights); `across` and `up` name the axes."""
     plot = Plot(figsize=(7, 4.6), layout="constrained")
     axes = plot.add_subplot()
-    for title, some in values.items():
-        x = np.sort(some)
-        axes.plot(x, np.arange(1, len(x) + 1) / len(x), label=f"{title} (mean {x.mean():.3g} {unit})")
-    end = max(float(np.quantile(some, CURVE_END)) for some in values.values()) or 1e-9
+    for title, (some, weights) in values.items():
+        order = np.argsort(some)
+        mean = f"{title} (mean {np.average(some, weights=weights):.3g} {unit})"
+        axes.plot(some[order], np.cumsum(weights[order]) / weights.sum(), label=mean)
+    end = max(float(np.quantile(some, CURVE_END)) for some, _ in values.values()) or 1e-9
     axes.set(xlim=(0, end), ylim=(0, 1), xlabel=across, ylabel=up)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")

@@ -34,8 +34,10 @@ class ScanConfig:
     """Most rounds of closest points."""
     points: int = 4000
     """So many of the scan's points decide the alignment; all of them are measured."""
-    registration: RegistrationConfig = RegistrationConfig(stiffness=(40.0, 20.0, 10.0, 6.0, 4.0), rounds=2)
-    """An estimate starts close to its scan, so fewer steps do than for a template of another person."""
+    registration: RegistrationConfig = RegistrationConfig(
+        stiffness=(40.0, 20.0, 10.0, 6.0, 4.0), rounds=2, landmarks=(400.0, 100.0)
+    )
+    """How the estimate is bent: it starts close, so few steps do, and only landmarks can tell that a face slid."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def colour_errors(
     numbers = np.unique(np.linspace(0, len(corpus) - 1, min(HEAT_PHOTOS, len(corpus))).round().astype(int))
     total, seen = np.zeros(decoder.model.vertices), np.zeros(decoder.model.vertices)
     for first in range(0, len(numbers), batch):
-        rows = numbers[first : first + batch]
+        rows = numbers[first : first + batch].tolist()
         pixels = torch.from_numpy(np.stack([corpus.image(i) for i in rows])).permute(0, 3, 1, 2)
         code = decoder.model.layout.unpack(torch.from_numpy(codes[rows]).to(decoder.model.mean_shape))
         face = decoder(code)

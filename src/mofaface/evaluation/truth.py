@@ -42,7 +42,7 @@ def true_codes(corpus: CorpusSplit) -> Float32[np.ndarray, "photos size"] | None
 def errors_on_truth(
     decoder: Decoder,
     codes: Float32[np.ndarray, "photos size"],
-    truth: Float32[np.ndarray, "photos size"],
+    truth: Float32[np.ndarray, "photos true_size"],
     progress: Callable[[int], None] = lambda photos: None,
 ) -> TruthErrors:
     """The errors of packed codes against true ones; ValueError where the truth is of another face model."""
