@@ -192,9 +192,32 @@ def test_evaluate_prints_the_figures_beside_the_papers(run, corpus_path, network
     code, out, _ = run(
         "evaluate", "--corpus", corpus_path, "--untrained", "--out", tmp_path / "f.json", *network
     )
-    assert code == 0 and "paper: 5.3 / 4.9 unsupervised" in out and "photometric:" in out
+    assert code == 0 and "5.3 / 4.9 unsupervised" in out and "photometric, RGB distance" in out
     figures = json.loads((tmp_path / "f.json").read_text())
     assert figures["landmark_px"]["count"] == 4 and figures["landmark_px"]["mean"] > 0
+    assert figures["untrained"] and figures["plausibility"]["alpha"]["rms"]["mean"] == 0
+    assert figures["model"]["name"] == "little"
+
+
+def test_evaluate_writes_a_report_or_says_which_package_it_lacks(
+    run, corpus_path, network, tmp_path, monkeypatch
+):
+    report = tmp_path / "report"
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "matplotlib", None)
+        code, _, err = run("evaluate", "--corpus", corpus_path, "--report", report, *network)
+        assert code == 1 and err == "error: this command needs matplotlib: pip install 'mofaface[evaluate]'\n"
+        assert not report.exists()
+    code, _, err = run("evaluate", "--corpus", corpus_path, "--report", report, *network)
+    assert code == 0 and f"wrote {report}" in err
+    names = {path.name for path in report.iterdir()}
+    assert {
+        "figures.json",
+        "tables.txt",
+        "coefficients.png",
+        "cases_landmark_px.png",
+        "mesh_photometric.png",
+    } <= names
 
 
 @needs_examples
@@ -205,9 +228,14 @@ def test_evaluate_on_manual_points(run, network, tmp_path):
     ]
     (tmp_path / "points.csv").write_text("\n".join([header, *rows]) + "\n")
     found = ("--points", tmp_path / "points.csv", "--images")
-    code, out, _ = run("evaluate", *found, EXAMPLES, *network)
-    result = json.loads(out)
-    assert code == 0 and result["five_points"]["count"] == 1 and result["no_face"] == 0
+    code, out, _ = run("evaluate", *found, EXAMPLES, "--out", tmp_path / "f.json", *network)
+    result = json.loads((tmp_path / "f.json").read_text())
+    assert (
+        code == 0
+        and "five points over eye distance" in out
+        and result["five_points"]["count"] == 1
+        and result["no_face"] == 0
+    )
     (tmp_path / "empty").mkdir()
     code, _, err = run("evaluate", *found, tmp_path / "empty", *network)
     assert code == 1 and "none of the 0 annotated photos" in err
@@ -218,6 +246,8 @@ def test_evaluate_without_data_says_what_it_needs(run, corpus_path, tmp_path):
         [],
         ["--points", "p.csv"],
         ["--corpus", corpus_path, "--images", tmp_path],
+        ["--corpus", corpus_path, "--clip", tmp_path],
+        ["--scan", "a.obj"],
     ):
         code, _, err = run("evaluate", *arguments)
         assert code == 1 and "evaluate needs --corpus" in err

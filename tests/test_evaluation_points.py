@@ -1,25 +1,28 @@
-"""Evaluation: figures by hand, and people's files."""
+"""Points that others marked: figures by hand, and people's files."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from face_photos import EXAMPLES, example, needs_examples
 from little_corpus import corpus_in_memory
-from little_photo import BOXES, little_reconstructor, noisy_photo
-from mofaface.evaluate import (
-    errors_on_corpus,
-    errors_on_points,
-    figure,
-    five_points,
-    only_held_out,
-    read_points,
-)
+from little_photo import little_reconstructor, noisy_photo
 from PIL import Image
 
+from mofaface.evaluation.on_points import evaluate_points
+from mofaface.evaluation.points import (
+    Found,
+    PointErrors,
+    errors_on_points,
+    eye_distance,
+    five_points,
+    landmark_finder,
+    only_held_out,
+    person_of,
+    read_points,
+    summarise,
+)
 from mofaface.face_models.container import read_face_model
-from mofaface.photo import Photo
-from mofaface.training.validation import validate
 
 HEADER = "file,x0,y0,x1,y1,x2,y2,x3,y3,x4,y4"
 
@@ -27,24 +30,6 @@ HEADER = "file,x0,y0,x1,y1,x2,y2,x3,y3,x4,y4"
 @pytest.fixture(scope="module")
 def reconstructor(model_path):
     return little_reconstructor(read_face_model(model_path))
-
-
-def test_figure_is_the_mean_with_its_interval():
-    values = np.random.default_rng(0).normal(3.0, 2.0, 400)
-    result = figure(values)
-    assert result.mean == pytest.approx(values.mean()) and result.count == 400
-    error = values.std() / 20
-    assert result.low == pytest.approx(values.mean() - 1.96 * error, abs=0.05)
-    assert result.high == pytest.approx(values.mean() + 1.96 * error, abs=0.05)
-    assert str(figure(np.ones(3))) == "1 [1, 1] (n = 3)"
-
-
-def test_errors_on_a_corpus_have_the_means_of_the_validation(reconstructor):
-    corpus = corpus_in_memory(20)  # more than one batch, and no multiple of it
-    errors = errors_on_corpus(reconstructor.autoencoder, corpus)
-    means = validate(reconstructor.autoencoder, corpus, 20)
-    for name, values in errors.items():
-        assert values.shape == (20,) and values.mean() == pytest.approx(means[name], rel=1e-5)
 
 
 def test_five_points_are_eye_centres_nose_tip_and_mouth_corners():
@@ -86,8 +71,8 @@ def test_manual_points_of_a_spreadsheet_are_read(tmp_path):
         ("", "must have the columns"),
         ("\n", "must have the columns"),
         ("name,x,y\n", "must have the columns"),
-        (f"{HEADER}\na.jpg,1,2\n", "ten numbers"),
-        (f"{HEADER}\na.jpg,1,2,3,4,5,6,7,8,9,ten\n", "ten numbers"),
+        (f"{HEADER}\na.jpg,1,2\n", "10 numbers"),
+        (f"{HEADER}\na.jpg,1,2,3,4,5,6,7,8,9,ten\n", "10 numbers"),
     ],
 )
 def test_other_tables_are_refused_with_a_sentence(tmp_path, text, says):
@@ -97,31 +82,107 @@ def test_other_tables_are_refused_with_a_sentence(tmp_path, text, says):
         read_points(path)
 
 
-def test_errors_on_points_take_the_face_that_is_meant(reconstructor, tmp_path):
-    faces = reconstructor.from_boxes(noisy_photo(), BOXES)
+def a_face(seed: int = 0, scale: float = 0.5, **values) -> Found:
+    return Found(np.random.default_rng(seed).uniform(50, 150, (68, 2)), scale, **values)
+
+
+def test_sixty_eight_points_are_read(tmp_path):
+    path = tmp_path / "p.csv"
+    header = ",".join(f"{axis}{i}" for i in range(68) for axis in "xy")
+    path.write_text(f"file,{header}\na.jpg,{','.join(map(str, range(136)))}\n")
+    points = read_points(path, 0.5)["a.jpg"]
+    np.testing.assert_array_equal(points, np.arange(136.0).reshape(68, 2) + 0.5)
+    path.write_text(f"file,{header}\na.jpg,1,2\n")
+    with pytest.raises(ValueError, match="136 numbers"):
+        read_points(path)
+
+
+def test_errors_on_points_take_the_face_that_is_meant(tmp_path):
+    faces = [a_face(0), a_face(1)]
     truth = five_points(faces[1].landmarks_68)
     for name in ("a.png", "b.png", "unlabelled.png"):
         Image.fromarray(noisy_photo().pixels).save(tmp_path / name)
     (tmp_path / "c.png").write_text("no picture")
     points = {"a.png": truth, "b.png": truth + (3.0, 4.0), "c.png": truth, "elsewhere.png": truth}
-
-    def reconstruct(photo: Photo):
-        return faces
-
-    found = dict(errors_on_points(reconstruct, points, tmp_path))
+    found = dict(errors_on_points(lambda photos: [faces] * len(photos), points, tmp_path))
     assert found.keys() == {"a.png", "b.png", "c.png"} and found["c.png"] is None
-    np.testing.assert_allclose(found["a.png"], 0, atol=1e-9)
-    eye_distance = np.linalg.norm(truth[1] - truth[0])
-    np.testing.assert_allclose(np.linalg.norm(found["b.png"], axis=1), 5 / eye_distance)
+    assert found["a.png"].error == pytest.approx(0, abs=1e-9)
+    np.testing.assert_allclose(found["b.png"].relative, 5 / np.linalg.norm(truth[1] - truth[0]))
+    np.testing.assert_allclose(found["b.png"].pixels, 10)  # 5 photo pixels are 10 of the crop's
 
 
 def test_photo_without_a_face_counts_as_none(tmp_path):
     Image.fromarray(noisy_photo().pixels).save(tmp_path / "a.png")
-    found = dict(errors_on_points(lambda photo: [], {"a.png": np.ones((5, 2))}, tmp_path))
+    found = dict(errors_on_points(lambda photos: [[]], {"a.png": np.ones((5, 2))}, tmp_path))
     assert found == {"a.png": None}
 
 
-def test_evaluation_keeps_no_gradients(reconstructor):
-    errors = errors_on_corpus(reconstructor.autoencoder, corpus_in_memory(2))
-    assert all(isinstance(values, np.ndarray) for values in errors.values())
-    assert torch.is_grad_enabled()
+def test_sixty_eight_points_are_judged_by_the_inner_ones_over_the_outer_eye_corners():
+    truth = a_face().landmarks_68
+    truth[36], truth[45] = (0, 0), (60, 80)
+    offset = np.zeros((68, 2))
+    offset[:17] = (0, 30)  # the jaw
+    offset[17:] = (4, 3)
+    assert eye_distance(truth) == 100
+    figures, rest = summarise({"Ann_Lee_01.jpg": PointErrors(offset, 100.0, 2.0), "none.jpg": None})
+    assert figures["inner_51"].mean == pytest.approx(0.05) and figures["inner_51_px"].mean == pytest.approx(
+        2.5
+    )
+    assert figures["all_68"].mean == pytest.approx((17 * 0.3 + 51 * 0.05) / 68)
+    assert figures["loss_46"].mean == pytest.approx(0.05)
+    assert rest["each"]["jaw"] == pytest.approx(0.3) and rest["no_face"] == 1
+    np.testing.assert_allclose(rest["mean_offset"], [51 * 0.04 / 68, (17 * 0.3 + 51 * 0.03) / 68])
+
+
+def test_frames_of_one_person_are_drawn_together():
+    assert person_of("videos/Ann_Lee_01.jpg") == person_of("Ann_Lee_0001.jpg") == "Ann_Lee"
+    errors = PointErrors(np.ones((5, 2)), 10.0, 1.0)
+    figures, _ = summarise({"Ann_Lee_01.jpg": errors, "Ann_Lee_02.jpg": errors, "Bo_01.jpg": errors})
+    assert (figures["five_points"].count, figures["five_points"].people) == (3, 2)
+
+
+def test_the_detectors_own_error_stands_beside():
+    face = a_face(detector_68=a_face().landmarks_68 + (0.0, 2.0))
+    truth = five_points(face.landmarks_68) - (0.0, 1.0)
+    figures, _ = summarise(
+        {
+            "a.jpg": PointErrors(
+                np.tile([0.0, 1.0], (5, 1)), eye_distance(truth), 1.0, np.tile([0.0, 3.0], (5, 1))
+            )
+        }
+    )
+    assert figures["detector"].mean == pytest.approx(3 * figures["five_points"].mean)
+
+
+@needs_examples
+def test_landmarks_of_several_photos_are_those_of_the_reconstructor(reconstructor):
+    photos = [example(), noisy_photo(), example("ai_man_1.jpg")]
+    found = landmark_finder(reconstructor, detector_too=True)(photos)
+    assert [len(faces) for faces in found] == [1, 0, 1]
+    for photo, faces in zip((photos[0], photos[2]), (found[0], found[2]), strict=True):
+        (own,) = reconstructor(photo)
+        np.testing.assert_allclose(faces[0].landmarks_68, own.landmarks_68, atol=0.01)
+        assert faces[0].scale == own.crop.photo_from_crop.scale
+        # The detector sees the real face: it lies in the box of the crop.
+        inside = own.crop.photo_from_crop.inverse().apply(faces[0].detector_68)
+        assert inside.min() > 0 and inside.max() < 240
+
+
+@needs_examples
+def test_points_are_evaluated_and_drawn(reconstructor, tmp_path):
+    own = {
+        f"{name}.jpg": five_points(reconstructor(example(f"{name}.jpg"))[0].landmarks_68) + (0.0, 3.0)
+        for name in ("congress_C001072", "ai_man_1")
+    }
+    result = evaluate_points(reconstructor, own, EXAMPLES)
+    expected = np.mean([3 / eye_distance(truth) for truth in own.values()])
+    assert result.figures["five_points"]["mean"] == pytest.approx(expected, rel=1e-2)
+    assert "3DDFA_V2: 5.6" in result.text()
+    pytest.importorskip("matplotlib")
+    names = {path.name for path in result.write_report(tmp_path / "report")}
+    assert {"cases_points.png", "curve_five_points.png", "photographs.csv"} <= names
+
+
+def test_points_and_images_that_do_not_belong_together_are_a_sentence():
+    with pytest.raises(ValueError, match="belong together"):
+        summarise({"a.jpg": None})
