@@ -30,7 +30,7 @@ VIEW_SIZE = 420
 def error_curves(path: Path, name: str, values: dict[str, Float[np.ndarray, "_"]]) -> Path:
     """The share of photographs below each error, one curve for each group of values, and published means as lines."""
     metric = METRICS[name]
-    plot = Plot(figsize=(7, 4.6), layout="constrained")
+    plot = Plot(figsize=(9.5, 4.6), layout="constrained")
     axes = plot.add_subplot()
     everything = metric.factor * np.concatenate(list(values.values()))
     end = max(float(np.quantile(everything, CURVE_END)), 1e-9)
@@ -49,7 +49,7 @@ def error_curves(path: Path, name: str, values: dict[str, Float[np.ndarray, "_"]
         xlim=(0, end), ylim=(0, 1), xlabel=f"{metric.title}, {metric.unit}", ylabel="share of photographs"
     )
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    plot.legend(fontsize=8, loc="outside right upper")
     return _save(plot, path)
 
 

@@ -113,14 +113,7 @@ def scan_errors(
     }
     s, R, t = start["scaled"]
     tip = s * R @ estimate.positions[landmarks_68[30]] + t
-    used = np.zeros(len(scan.positions), bool)
-    used[scan.triangles] = True
-    face = used & (np.linalg.norm(scan.positions - tip, axis=1) < config.radius)
-    if face.sum() < 100:
-        raise ValueError(
-            f"only {face.sum()} of the scan's vertices lie within {config.radius:g} mm of the nose; "
-            "check its unit and its landmarks"
-        )
+    face = _face_of(scan, tip, config)
     area = vertex_areas(scan)[face]
     placed = {
         name: _place(estimate, scan.positions[face], area, values, name == "scaled", config)
@@ -136,6 +129,19 @@ def scan_errors(
         moved = s * estimate.positions[rows[found]] @ R.T + t
         corresponding[name] = np.linalg.norm(moved - places, axis=1)
     return ScanErrors(face, area, placed, corresponding, found)
+
+
+def _face_of(scan: Surface, tip: Float[np.ndarray, "3"], config: ScanConfig) -> Bool[np.ndarray, "scan"]:
+    """The scan's vertices that are measured; ValueError where there are next to none."""
+    used = np.zeros(len(scan.positions), bool)
+    used[scan.triangles] = True
+    face = used & (np.linalg.norm(scan.positions - tip, axis=1) < config.radius)
+    if face.sum() < 100:
+        raise ValueError(
+            f"only {face.sum()} of the scan's vertices lie within {config.radius:g} mm of the nose; "
+            "check its unit and its landmarks"
+        )
+    return face
 
 
 def vertex_areas(surface: Surface) -> Float[np.ndarray, "vertices"]:
