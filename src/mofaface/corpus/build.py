@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -42,9 +43,16 @@ def build_corpus(config: CorpusConfig) -> dict[str, Any]:
     if not claim_folder(config.out, content):
         return read_summary(config.out)
     shards = plan_shards(tasks, config.shard_size)
-    try:
+    with said_plainly(config.out):
         _write_all(config, shards)
         return finish_index(config.out, content, list(shards))
+
+
+@contextlib.contextmanager
+def said_plainly(out: Path) -> Iterator[None]:
+    """What may befall any build that writes shards to `out`, as a sentence that says what to do."""
+    try:
+        yield
     except BrokenProcessPool:
         raise CorpusError(
             "A worker process died (out of memory?); run the same command again with fewer workers: "
@@ -54,7 +62,7 @@ def build_corpus(config: CorpusConfig) -> dict[str, Any]:
         if error.errno != errno.ENOSPC:
             raise
         raise CorpusError(
-            f"The disk of {config.out} is full; free some space and run the same command again: "
+            f"The disk of {out} is full; free some space and run the same command again: "
             "finished shards are kept."
         ) from error
 
@@ -86,21 +94,29 @@ def plan_shards(tasks: list[Task], shard_size: int) -> dict[str, list[Task]]:
 
 def _write_all(config: CorpusConfig, shards: dict[str, list[Task]]) -> None:
     make = partial(make_sample, detector=config.detector, pruning=config.pruning)
+    write_shards(config.out, shards, make, config.workers, "photos")
+
+
+def write_shards(
+    out: Path, shards: dict[str, list[Task]], make: Callable[[Task], Sample], workers: int, what: str
+) -> None:
+    """Makes the samples of every shard that is missing and writes it with its part of the index; `what` is the
+    word for tasks that people read. Several workers need a `make` that can be pickled."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress, _mapper(config.workers) as mapped:
-        bar = progress.add_task("photos", total=sum(map(len, shards.values())))
+    with Progress(*columns) as progress, _mapper(workers) as mapped:
+        bar = progress.add_task(what, total=sum(map(len, shards.values())))
         for name, tasks in shards.items():
-            if is_finished(config.out, name):
+            if is_finished(out, name):
                 progress.advance(bar, len(tasks))
                 continue
             samples = []
             for sample in mapped(make, tasks):
                 samples.append(sample)
                 progress.advance(bar)
-            write_part(config.out, name, tasks, samples)
+            write_part(out, name, tasks, samples)
             good = [sample for sample in samples if sample.jpeg]
-            write_shard(config.out / f"{name}.tar", good)
-            progress.console.print(f"{name}: {len(good)} crops of {len(tasks)} photos")
+            write_shard(out / f"{name}.tar", good)
+            progress.console.print(f"{name}: {len(good)} crops of {len(tasks)} {what}")
 
 
 @contextlib.contextmanager

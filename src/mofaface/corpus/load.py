@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from mofaface.camera import Camera
+from mofaface.code import CodeLayout
 from mofaface.corpus.config import CorpusError
 from mofaface.corpus.index import read_summary
 from mofaface.corpus.shards import read_shard
@@ -26,6 +29,13 @@ class CorpusSplit:
     """Path of each photograph inside its source, with forward slashes."""
     sources: tuple[str, ...]
     persons: tuple[str, ...]
+    codes: Float32[np.ndarray, "photos size"] | None = None
+    """What `mofaface synth` rendered, in CodeLayout's order; None for photographs. They mean something for the face
+    model with `code_model`'s digest only."""
+    code_model: dict[str, str] | None = None
+    """Name, version and digest of the codes' face model."""
+    cameras: tuple[Camera, ...] | None = None
+    """The camera that each code is seen with."""
 
     def __len__(self) -> int:
         return len(self.jpegs)
@@ -58,4 +68,24 @@ def load_corpus(corpus: Path, split: SplitName) -> CorpusSplit:
         names=tuple(meta["name"] for meta in metas),
         sources=tuple(meta["source"] for meta in metas),
         persons=tuple(meta["person"] for meta in metas),
+        **_codes(corpus, metas),
     )
+
+
+def _codes(corpus: Path, metas: list[dict[str, Any]]) -> dict[str, Any]:
+    """The fields of a split that only rendered faces have; none for photographs."""
+    if "code" not in metas[0]:
+        return {}
+    models = {meta["face_model"]["digest"]: meta["face_model"] for meta in metas}
+    if len(models) > 1:
+        raise CorpusError(
+            f"{corpus} holds codes of {len(models)} face models; render it again with a single one."
+        )
+    sizes = {name: len(part) for name, part in metas[0]["code"].items()}
+    order = list(CodeLayout(sizes["alpha"], sizes["delta"], sizes["beta"]).sizes)
+    packed = [np.concatenate([np.ravel(meta["code"][name]) for name in order]) for meta in metas]
+    return {
+        "codes": np.stack(packed).astype(np.float32),
+        "code_model": next(iter(models.values())),
+        "cameras": tuple(Camera(**meta["camera"]) for meta in metas),
+    }
