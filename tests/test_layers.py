@@ -18,7 +18,7 @@ LAYERS = (
      "face_models.face_units", "skin_tone", "model_report", "bench",
      "bench_uses"),
     ("terminal", "commands_bench", "commands_photos", "commands_models", "commands_import", "commands_expression",
-     "commands_corpus", "commands_evaluate", "commands_networks", "cli", "studio", "", "__main__"),
+     "commands_corpus", "commands_evaluate", "commands_networks", "commands_synth", "cli", "studio", "", "__main__"),
 )  # fmt: skip
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 # Only these folders take in new modules without an entry of their own above.
@@ -27,6 +27,7 @@ FOLDERS = (
     "kernels",
     "corpus",
     "evaluation",
+    "synthetic",
     "baselines",
     "training",
     "face_models.open_model",

@@ -14,6 +14,7 @@ from mofaface.commands_evaluate import Evaluate
 from mofaface.commands_models import Model
 from mofaface.commands_networks import Train
 from mofaface.commands_photos import Fit, Reconstruct
+from mofaface.commands_synth import Synth, SynthCodes
 from mofaface.encoders import WeightsError
 from mofaface.face_models.container import ContainerError
 from mofaface.photo import PhotoError
@@ -25,6 +26,8 @@ COMMANDS: dict[str, type] = {
     "evaluate": Evaluate,
     "model": Model,
     "corpus": Corpus,
+    "synth": Synth,
+    "synth-codes": SynthCodes,
     "train": Train,
     "bench": Bench,
 }
