@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -39,7 +39,7 @@ class SynthCodes:
     """Trained weights: a shipped name or a file."""
     model: str = "open"
     """Face model of the weights."""
-    split: Annotated[str, tyro.conf.arg(name="split")] = "train"
+    split: Literal["train", "validation"] = "train"
     """Which part of the corpus: train, or validation."""
 
     def run(self) -> int:

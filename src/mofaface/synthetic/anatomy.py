@@ -30,14 +30,18 @@ class Anatomy:
         loops = sorted(
             boundary_loops(model.triangles.numpy()), key=lambda loop: -np.ptp(mean[loop], axis=0).max()
         )
-        self.rim = loops[0][:: max(1, len(loops[0]) // 110)] if loops and len(loops[0]) >= 8 else None
+        self.rim = (
+            loops[0][:: max(1, len(loops[0]) // 110)]
+            if loops and len(loops[0]) >= 8
+            else np.empty(0, np.int64)
+        )
         mouth = mean[self.landmarks[INNER_LIPS]].mean(0)
         near = [
             loop for loop in loops[1:] if np.linalg.norm(mean[loop].mean(0) - mouth) < 25 and len(loop) >= 16
         ]
         self.mouth = near[0] if near else None
         self.neutral = (mean[self.landmarks], model.shape_basis.double().numpy()[self.landmarks])
-        if self.rim is not None:
+        if len(self.rim):
             self._mean_rim = mean[self.rim].mean(0)
             self._sampled = np.arange(0, len(mean), max(1, len(mean) // 5000))
             self._nearest = self._map_of(mean)
@@ -134,12 +138,12 @@ def _ear(
 def _neck(centre: np.ndarray, half_width: float, skin: np.ndarray, rng: np.random.Generator) -> Piece:
     down = np.linspace(0, 1, 12)[:, None]
     turn = np.arange(32)[None] * 2 * np.pi / 32
-    wide = half_width * (rng.uniform(0.68, 0.84) + 0.1 * down**2)
+    wide = half_width * (rng.uniform(0.66, 0.80) + 0.14 * smoothstep((down - 0.25) / 0.6))
     x = np.stack(
         (wide * np.sin(turn), -55 - 110 * down + 0 * turn, -8 - 18 * down + (54 + 4 * down) * np.cos(turn)), -1
     ) + centre  # fmt: skip
     # The chin's shadow, which nine harmonics cannot cast.
-    shadow = 1 - 0.35 * np.exp(-(((down - 0.15) / 0.35) ** 2))
+    shadow = 1 - 0.42 * np.exp(-(((down - 0.2) / 0.3) ** 2))
     return sheet(
         x, (shadow * np.ones_like(turn))[..., None] * skin * (0.97, 0.95, 0.95), True, centre - (0, 110, 8)
     )
@@ -147,8 +151,8 @@ def _neck(centre: np.ndarray, half_width: float, skin: np.ndarray, rng: np.rando
 
 def _shoulders(centre: np.ndarray, rng: np.random.Generator) -> Piece:
     """Shoulders in a garment, perhaps open over a shirt, perhaps with a tie."""
-    middle = centre + (0.0, -255 + 12 * rng.normal(), -25)
-    radii = np.array([rng.uniform(190, 240), rng.uniform(95, 125), 105])
+    middle = centre + (0.0, -235 + 10 * rng.normal(), -22)
+    radii = np.array([rng.uniform(190, 240), rng.uniform(95, 115), 105])
     elevation, azimuth = np.linspace(-0.2, np.pi / 2 - 1e-3, 28), np.arange(72) * 2 * np.pi / 72
     x = middle + radii * directions(azimuth[None], elevation[:, None])
     cloth, shirt, tie = (rng.uniform(0.03, 0.9) * (0.7 + 0.3 * rng.random(3)) for _ in range(3))

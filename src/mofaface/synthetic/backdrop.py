@@ -73,15 +73,19 @@ def noise(rng: np.random.Generator) -> Picture:
     ]
 
 
+def _single(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float32)
+
+
 def _colour(rng: np.random.Generator) -> Float32[np.ndarray, "3"]:
     """Mostly dull colours of any brightness."""
     grey, colourful = rng.random(), rng.random() ** 2
-    return np.float32((grey + colourful * (rng.random(3) - 0.5)).clip(0, 1))
+    return _single((grey + colourful * (rng.random(3) - 0.5)).clip(0, 1))
 
 
 def _wall(rng: np.random.Generator) -> Picture:
     """From one colour to another, evenly."""
-    corners = np.float32([[_colour(rng)] * 2] * 2) if rng.random() < 0.3 else np.float32(
+    corners = _single(np.array([[_colour(rng)] * 2] * 2)) if rng.random() < 0.3 else _single(
         _colour(rng) + 0.25 * (rng.random((2, 2, 3)) - 0.5)
     )  # fmt: skip
     return cv2.resize(corners, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
@@ -95,7 +99,7 @@ def _clouds(rng: np.random.Generator) -> Picture:
         for g, w in zip(layers, (8, 4, 2, 1), strict=True)
     ]
     mixture = np.clip(sum(smooth) / 15 * 1.8 - 0.4, 0, 1)[..., None]
-    return np.float32(mixture * _colour(rng) + (1 - mixture) * _colour(rng))
+    return _single(mixture * _colour(rng) + (1 - mixture) * _colour(rng))
 
 
 def _stripes(rng: np.random.Generator) -> Picture:
@@ -106,7 +110,7 @@ def _stripes(rng: np.random.Generator) -> Picture:
     if rng.random() < 0.4:
         wave = wave * np.sin((y * np.cos(angle) - x * np.sin(angle)) * 2 * np.pi / period)
     sharp = np.clip(wave * rng.uniform(1, 12), -1, 1)[..., None]
-    return np.float32(0.5 * (1 + sharp) * _colour(rng) + 0.5 * (1 - sharp) * _colour(rng))
+    return _single(0.5 * (1 + sharp) * _colour(rng) + 0.5 * (1 - sharp) * _colour(rng))
 
 
 def _shapes(rng: np.random.Generator) -> Picture:
@@ -114,14 +118,14 @@ def _shapes(rng: np.random.Generator) -> Picture:
     picture = np.broadcast_to(_colour(rng), (SIZE, SIZE, 3)).copy()
     for _ in range(rng.integers(3, 16)):
         place = rng.integers(-40, SIZE + 40, 2)
-        size = np.int64(np.exp(rng.uniform(np.log(6), np.log(120), 2)))
+        size = np.exp(rng.uniform(np.log(6), np.log(120), 2)).astype(int)
         colour = _colour(rng).tolist()
+        (x, y), (half_width, half_height) = place.tolist(), size.tolist()
         if rng.random() < 0.6:
-            cv2.rectangle(picture, tuple((place - size).tolist()), tuple((place + size).tolist()), colour, -1)
+            corners = (x - half_width, y - half_height), (x + half_width, y + half_height)
+            cv2.rectangle(picture, *corners, colour, -1)
         else:
-            cv2.ellipse(
-                picture, tuple(place.tolist()), tuple(size.tolist()), rng.uniform(0, 180), 0, 360, colour, -1
-            )
+            cv2.ellipse(picture, (x, y), (half_width, half_height), rng.uniform(0, 180), 0, 360, colour, -1)
     return picture
 
 
@@ -143,12 +147,12 @@ def cover(
     kind = rng.random()
     outlines = _stick(place, rng) if kind < 0.35 else [_blob(place, rng)]
     for outline in outlines:
-        cv2.fillPoly(mask, [np.int32(outline * 16)], 1.0, cv2.LINE_AA, 4)
-    mask = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.6, 1.6))
-    skin = np.float32([0.75, 0.53, 0.43]) * rng.uniform(0.35, 1.15)
+        cv2.fillPoly(mask, [(outline * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
+    mask = _single(cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.6, 1.6)))
+    skin = _single(np.array([0.75, 0.53, 0.43])) * rng.uniform(0.35, 1.15)
     hand = kind > 0.65
     filling = skin + 0.25 * (_clouds(rng) - 0.5) * (1, 0.9, 0.8) if hand else texture(rng)
-    filling = np.float32(filling * gain).clip(0, 1)
+    filling = _single(filling * gain).clip(0, 1)
     return mask[..., None] * filling + (1 - mask[..., None]) * picture, mask
 
 

@@ -12,6 +12,7 @@ from mofaface.corpus.build import plan_shards, said_plainly, write_shards
 from mofaface.corpus.index import claim_folder, finish_index, read_summary
 from mofaface.corpus.sample import Task
 from mofaface.corpus.sources import Item, list_images
+from mofaface.corpus.split import SplitName
 from mofaface.face_models import load_face_model
 from mofaface.synthetic.codes import read_codes
 from mofaface.synthetic.config import SynthConfig
@@ -38,7 +39,7 @@ def list_tasks(config: SynthConfig) -> list[Task]:
     tasks = []
     for i in range(config.n):
         key, person = f"{SOURCE}-{i:07d}", f"{SOURCE}-{person_of(config, i):07d}"
-        split = "train" if i < config.n - config.validation else "validation"
+        split: SplitName = "train" if i < config.n - config.validation else "validation"
         tasks.append(Task(key, SOURCE, person, split, Item(f"{i:07d}.jpg", Path(), frame=i)))
     return tasks
 

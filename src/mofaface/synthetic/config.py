@@ -115,7 +115,7 @@ class Degradation:
     """Longest motion, pixels."""
     noise_rate: float = 0.5
     """Noise of the sensor."""
-    noise: float = 0.035
+    noise: float = 0.03
     """Largest standard deviation of that; white is 1."""
     jpeg_rate: float = 0.8
     """Compressed as JPEG before it is cropped."""
@@ -155,7 +155,7 @@ class SynthConfig:
     """That part."""
     backgrounds: tuple[Path, ...] = ()
     """Folders or tar archives of photographs to put behind the faces."""
-    supersample: int = 3
+    supersample: int = 2
     """Samples along a pixel's side."""
     people: People = field(default_factory=People)
     """Who is shown."""

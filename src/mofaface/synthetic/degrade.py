@@ -33,7 +33,7 @@ def degrade(picture: Picture, how: Degradation, rng: np.random.Generator) -> UIn
     if packed:
         pixels = _packed(pixels, int(rng.integers(how.jpeg_low, 98)) if how.jpeg_low < 98 else how.jpeg_low)
     if len(pixels) != size:
-        pixels = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_CUBIC)
+        pixels = np.asarray(cv2.resize(pixels, (size, size), interpolation=cv2.INTER_CUBIC), np.uint8)
     return pixels
 
 
@@ -81,5 +81,5 @@ def _noise(picture: np.ndarray, sigma: float, rng: np.random.Generator) -> np.nd
 
 def _packed(pixels: np.ndarray, quality: int) -> np.ndarray:
     """There and back through JPEG with subsampled colours, as most files are."""
-    _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+    _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1]

@@ -12,9 +12,8 @@ from jaxtyping import Bool, Float, UInt8
 from mofaface.camera import Camera, extrinsics
 from mofaface.code import Code
 from mofaface.corpus.sample import FORMAT, VERSION, Sample, Task, encode_jpeg
-from mofaface.decoder import AMBIENT
+from mofaface.decoder import AMBIENT, Face
 from mofaface.face_models import load_face_model
-from mofaface.mesh import vertex_normals
 from mofaface.rotation import rotation_matrix
 from mofaface.synthetic.anatomy import Anatomy, head_pieces, mouth_pieces
 from mofaface.synthetic.backdrop import Backdrops, cover
@@ -65,7 +64,7 @@ class Scenes:
         code, camera = self.codes(i, person_of(config, i))
         rng = np.random.default_rng([config.seed, SCENE, i])
         face = self.render.decode(code, camera)
-        rendering = self.render(code, camera, face, self._pieces(code, face.reflectance[0].numpy(), rng))
+        rendering = self.render(code, camera, face, self._pieces(code, camera, face, rng))
         gain = _white_balance(code)
         picture = rendering.colour + (1 - rendering.alpha) * (self.backdrops(rng) * gain).clip(0, 1).astype(
             np.float32
@@ -94,16 +93,17 @@ class Scenes:
             float(visible[front].mean()) if front.any() else 0.0,
         )
 
-    def _pieces(self, code: Code, skin: np.ndarray, rng: np.random.Generator) -> list[Piece]:
+    def _pieces(self, code: Code, camera: Camera, face: Face, rng: np.random.Generator) -> list[Piece]:
         """What is seen beside the face, in model space."""
-        how, anatomy = self.config.surroundings, self.anatomy
-        with torch.no_grad():
-            geometry = self.model.geometry(code.alpha, code.delta)
-            x = geometry[0].double().numpy()
-            n = vertex_normals(geometry, self.model.triangles)[0].numpy()
+        how, anatomy, skin = self.config.surroundings, self.anatomy, face.reflectance[0].numpy()
+        R, t = (
+            part[0].double().numpy()
+            for part in extrinsics(rotation_matrix(code.rotation), code.translation, camera)
+        )
+        x, n = (face.x_camera[0].double().numpy() - t) @ R, face.n_camera[0].double().numpy() @ R
         pieces = mouth_pieces(anatomy, x, code.alpha[0].double().numpy(), rng)
         headed, haired, spectacled = rng.random(3) < (how.head_rate, how.hair_rate, how.glasses_rate)
-        if headed and anatomy.rim is not None:
+        if headed and len(anatomy.rim):
             pieces += head_pieces(anatomy, x, n, skin, rng)
             if haired:
                 pieces += hair_pieces(anatomy, x, skin, how, rng)

@@ -13,7 +13,7 @@ HAIR = np.array(
      (0.68, 0.53, 0.33), (0.46, 0.20, 0.11), (0.52, 0.51, 0.50), (0.78, 0.77, 0.75)]
 )  # fmt: skip
 DARK_HAIR = 3
-ROWS, COLUMNS = 26, 160
+ROWS, COLUMNS = 28, 240
 RIGHT_EYE, LEFT_EYE = slice(36, 42), slice(42, 48)
 
 
@@ -29,17 +29,17 @@ def hair_pieces(
     radii = cv2.blur(anatomy.radii(x).astype(np.float32), (5, 5), borderType=cv2.BORDER_REPLICATE)
     if hat:
         return [
-            _cap(anatomy.centre(x), radii, _hat_colour(rng), rng.uniform(8, 22), (34, 30, 20, 18), 0.0, rng)
+            _cap(anatomy.centre(x), radii, _hat_colour(rng), rng.uniform(8, 22), (32, 29, 20, 16), 0.0, rng)
         ]
     dark = float(skin.mean()) < 0.42
     colour = HAIR[rng.integers(DARK_HAIR if dark and rng.random() < 0.9 else len(HAIR))]
     colour = colour * rng.uniform(0.8, 1.25)
-    front = rng.uniform(26, 42) if fringe else np.clip(rng.normal(53, 6), 44, 72)
+    front = rng.uniform(22, 34) if fringe else np.clip(rng.normal(42, 6), 33, 66)
     covered = long or rng.random() < 0.2
     temple = front - rng.uniform(0, 6) if not fringe else front - 4
     sideburn = -30.0 if covered else rng.uniform(-8, 14)
     line = (front, temple + (0 if fringe else rng.uniform(-2, 8)), sideburn, -32.0)
-    thickness = rng.uniform(3, 14) if rng.random() < 0.75 else rng.uniform(14, 40)
+    thickness = rng.uniform(4, 20) if rng.random() < 0.75 else rng.uniform(20, 42)
     pieces = [_cap(anatomy.centre(x), radii, colour, thickness, line, 1.0, rng)]
     if long:
         pieces.append(_curtain(anatomy, x, colour, thickness, rng))
@@ -66,11 +66,11 @@ def _cap(
         side, (0, 48, 74, 84, 112, 180), (line[0], line[1], line[2] + 12, line[2], line[3], line[3])
     )
     # A parting: the hair lies higher on one side.
-    lowest = lowest + rough * (3 * np.sin(azimuth * 2 + rng.uniform(0, 6)) + 2.2 * _strands(rng, 1)[0])
+    lowest = lowest + rough * (3 * np.sin(azimuth * 2 + rng.uniform(0, 6)) + 3.0 * _strands(rng, 1)[0])
     lowest = np.radians(np.clip(lowest, -60, 84))
     up = np.linspace(0, 1, ROWS)[:, None]
     elevation = lowest + up * (np.radians(89.5) - lowest)
-    rise = smoothstep((elevation - lowest) / np.radians(14)) * thickness
+    rise = smoothstep((elevation - lowest) / np.radians(17)) * thickness
     waves = cv2.resize(rng.standard_normal((6, 12)), (COLUMNS, ROWS), interpolation=cv2.INTER_CUBIC)
     texture = _strands(rng, ROWS)
     radius = (
@@ -81,7 +81,7 @@ def _cap(
     )
     x = centre + radius[..., None] * directions(azimuth[None], elevation)
     shine = 0.10 * rough * np.exp(-(((elevation - 0.95) / 0.22) ** 2))
-    shade = (1 + rough * 0.30 * texture) * (0.8 + 0.2 * up)
+    shade = (1 + rough * 0.42 * texture) * (0.75 + 0.25 * up)
     return sheet(x, np.clip(shade[..., None] * colour + shine[..., None] * rng.random(), 0, 1), True, centre)
 
 
