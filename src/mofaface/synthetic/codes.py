@@ -22,7 +22,7 @@ from mofaface.face_models.face_units import FaceUnits
 from mofaface.files import written_whole
 from mofaface.rotation import rotation_matrix
 from mofaface.synthetic.config import Pose, SynthConfig
-from mofaface.synthetic.light import exposed, gamma_of, never_negative, random_light, total_of
+from mofaface.synthetic.light import exposed, gamma_of, never_negative, not_blown_out, random_light, total_of
 from mofaface.training.batches import make_batch
 from mofaface.training.config import NO_AUGMENTATION
 from mofaface.weights import model_identity
@@ -31,6 +31,7 @@ from mofaface.weights import model_identity
 PERSON, FACE, SCENE = 1, 2, 3
 # Inner lips above and below, from the subject's right.
 INNER_LIPS = ((61, 67), (62, 66), (63, 65))
+SKIN = 50  # of so many vertices one tells how bright the skin is
 BROWS, CHIN = slice(17, 27), 8
 # A turned face lies off the centre of its crop, towards where it looks: mm for the sine of the turn
 # (26.8 px on 1,006 crops; measured once while choosing, not a command of the project).
@@ -71,7 +72,11 @@ class CodeSampler:
         self.config, self.model = config, model
         self.real = None if config.codes is None else read_codes(config.codes, model)
         self.units = FaceUnits.of(model) if model.unit_names else None
-        landmarks = model.landmarks_68
+        landmarks, some = model.landmarks_68, model.frontal.nonzero()[::SKIN, 0]
+        self._skin = (
+            model.mean_reflectance[some].double().numpy(),
+            model.reflectance_basis[some].double().numpy(),
+        )
         self._mean, self._shape, self._expression = (
             tensor[landmarks].double().numpy()
             for tensor in (model.mean_shape, model.shape_basis, model.expression_basis)
@@ -95,6 +100,7 @@ class CodeSampler:
             rotation = real.rotation.numpy() + 0.05 * rng.standard_normal(3)
             light = total_of(real.gamma.numpy()) * np.exp(0.08 * rng.normal() + 0.03 * rng.standard_normal(3))
             light = never_negative(light + 0.03 * rng.standard_normal((9, 1)), config.light.darkest)
+        light = not_blown_out(light, self._bright_skin(beta), config.light.brightest)
         translation = self._place(alpha, rotation, camera, rng)
         parts = dict(
             alpha=alpha,
@@ -107,6 +113,10 @@ class CodeSampler:
         return Code(
             **{name: torch.from_numpy(p.astype(np.float32))[None] for name, p in parts.items()}
         ), camera
+
+    def _bright_skin(self, beta: np.ndarray) -> Float[np.ndarray, "3"]:
+        """Reflectance that a tenth of the face exceeds, RGB."""
+        return np.quantile(self._skin[0] + self._skin[1] @ beta, 0.9, axis=0)
 
     def _real_code(self, rng: np.random.Generator) -> Code | None:
         if self.real is None:

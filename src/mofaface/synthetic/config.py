@@ -69,6 +69,8 @@ class Light:
     """Standard deviation of its logarithm."""
     tint: float = 0.06
     """Standard deviation of the logarithm of the colour of sources and of the white balance."""
+    brightest: float = 1.1
+    """Bright skin that the light hits fully is at most that bright; above 1 the picture is cut off."""
     darkest: float = 0.04
     """Least shading in any direction: light is never negative."""
 

@@ -45,6 +45,12 @@ def never_negative(total: Total, darkest: float) -> Total:
     return np.concatenate((mean[None], total[1:] * kept))
 
 
+def not_blown_out(total: Total, skin: Float[np.ndarray, "3"], brightest: float) -> Total:
+    """The light, weaker where bright skin (RGB) would be brighter than `brightest` in a direction that is seen."""
+    seen = (_H[_NORMALS[:, 2] < 0] @ total).max(0)
+    return total * min(1.0, brightest / max(float((seen * skin).max()), 1e-3))
+
+
 def gamma_of(total: Total) -> Float[np.ndarray, "9 3"]:
     """A code's γ of total light."""
     gamma = total.copy()

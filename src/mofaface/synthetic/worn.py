@@ -13,7 +13,7 @@ HAIR = np.array(
      (0.68, 0.53, 0.33), (0.46, 0.20, 0.11), (0.52, 0.51, 0.50), (0.78, 0.77, 0.75)]
 )  # fmt: skip
 DARK_HAIR = 3
-ROWS, COLUMNS = 28, 240
+ROWS, COLUMNS = 24, 224
 RIGHT_EYE, LEFT_EYE = slice(36, 42), slice(42, 48)
 
 
