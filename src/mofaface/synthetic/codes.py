@@ -243,7 +243,7 @@ def read_codes(path: Path, model: FaceModel) -> RealCodes:
                 np.asarray(file["codes"], np.float32),
                 {name: str(file[name]) for name in ("name", "version", "digest")},
             )
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise CorpusError(
             f"{path} holds no codes that can be read ({error}); make it with `mofaface synth-codes`."
         ) from None

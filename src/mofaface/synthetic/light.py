@@ -23,8 +23,8 @@ def random_light(how: Light, rng: np.random.Generator) -> Total:
     total = np.zeros((COUNT, 3))
     total[0] = rng.uniform(0.35, 1.0) * _tint(rng, how.tint)
     for _ in range(rng.integers(1, how.sources + 1)):
-        strength = how.contrast * rng.uniform(0.1, 1.0) ** 1.5
-        total += strength * _source(rng)[:, None] * _tint(rng, how.tint)
+        strength = how.contrast * 1.3 * rng.uniform(0.1, 1.0) ** 1.5
+        total += strength * _random_source(rng)[:, None] * _tint(rng, how.tint)
     return total
 
 
@@ -65,16 +65,20 @@ def total_of(gamma: Float[np.ndarray, "9 3"]) -> Total:
     return total
 
 
-def _source(rng: np.random.Generator) -> Float[np.ndarray, "9"]:
-    """A white source: mostly before and above the face; the larger it is, the less the higher bands hold."""
-    azimuth = np.clip(rng.normal(0, 0.9), -2.6, 2.6)
-    elevation = np.clip(rng.normal(0.5, 0.5), -0.9, 1.4)
+def source(azimuth: float, elevation: float, size: float) -> Float[np.ndarray, "9"]:
+    """A white source in a direction (radians; 0, 0 is the camera's), which gives a surface that faces it a shading of
+    about 1; the larger it is, from 0 to 1, the less the higher bands hold."""
     level = np.cos(elevation)
     towards = np.array([level * np.sin(azimuth), -np.sin(elevation), -level * np.cos(azimuth)])
-    size = rng.uniform(0.0, 0.7)
     bands = np.array([1.0, *[1 - size / 2] * 3, *[1 - size] * 5])
-    # A source straight ahead gives a surface that faces it a shading of its strength.
-    return 4 / 3 * bands * np.array(COSINE_BANDS) * _harmonics(towards[None])[0]
+    return bands * np.array(COSINE_BANDS) * _harmonics(towards[None])[0]
+
+
+def _random_source(rng: np.random.Generator) -> Float[np.ndarray, "9"]:
+    """A source that lies mostly before and above the face."""
+    azimuth = float(np.clip(rng.normal(0, 0.9), -2.6, 2.6))
+    elevation = float(np.clip(rng.normal(0.5, 0.5), -0.9, 1.4))
+    return source(azimuth, elevation, rng.uniform(0.0, 0.7))
 
 
 def _tint(rng: np.random.Generator, spread: float) -> Float[np.ndarray, "3"]:

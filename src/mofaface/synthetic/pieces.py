@@ -82,8 +82,8 @@ def ball(
 
 
 def directions(
-    azimuth: Float[np.ndarray, "*grid"], elevation: Float[np.ndarray, "*grid"]
-) -> Float[np.ndarray, "*grid 3"]:
+    azimuth: Float[np.ndarray, "*#grid"], elevation: Float[np.ndarray, "*#grid"]
+) -> Float[np.ndarray, "... 3"]:
     """Unit vectors in model space: azimuth 0 out of the face, π/2 to the subject's left; elevation π/2 up."""
     level, azimuth = np.cos(elevation), azimuth + 0 * elevation
     return np.stack((level * np.sin(azimuth), np.sin(elevation) + 0 * azimuth, level * np.cos(azimuth)), -1)
