@@ -68,7 +68,7 @@ def test_a_hard_source_shades_by_the_cosine(azimuth, elevation):
     level = np.cos(elevation)
     towards = np.array([level * np.sin(azimuth), -np.sin(elevation), -level * np.cos(azimuth)])
     n = some_normals()
-    # The second-order expansion of a clamped cosine, 1/4 + c/2 + 5 (3 c² − 1) / 32, is off by 3/32 where c = 0, most of all.
+    # A clamped cosine to second order, 1/4 + c/2 + 5 (3 c² − 1) / 32, is off by 3/32 where c = 0, and less elsewhere.
     np.testing.assert_allclose(shading(total, n)[:, 0], np.maximum(n @ towards, 0), atol=3 / 32 + 1e-6)
 
 

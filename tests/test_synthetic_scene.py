@@ -13,7 +13,7 @@ from mofaface.losses import colour_distance
 from mofaface.rasterizer_plain import rasterize_plain
 from mofaface.synthetic import MASK_ONLY, PERFECT, Degradation, Pose, Surroundings, SynthConfig
 from mofaface.synthetic.render import Renderer
-from mofaface.synthetic.scene import HIDDEN, Scenes, person_of
+from mofaface.synthetic.scene import HIDDEN, NEAR_LANDMARK, Scenes, person_of
 
 PLAIN = SynthConfig(Path("unused"), degradation=PERFECT, surroundings=MASK_ONLY, supersample=3)
 
@@ -37,8 +37,11 @@ def test_the_picture_at_its_own_code_has_hardly_any_photometric_error(plain):
         # A picture cannot be brighter than white.
         face = replace(face, colour=face.colour.clamp(0, 1))
         seen = face.front[0] & torch.from_numpy(made.visible)
-        errors.append(colour_distance(image, face)[0, seen].mean().item())
-    assert max(errors) < 0.02, errors
+        distance = colour_distance(image, face)[0, seen]
+        # Pixels on lids and outlines mix the face with what lies behind it; most vertices are not there.
+        assert distance.median().item() < 0.006
+        errors.append(distance.mean().item())
+    assert np.mean(errors) < 0.02, errors
 
 
 def test_samples_have_the_colours_of_the_equations(plain):
@@ -82,13 +85,15 @@ def test_landmarks_of_the_averted_side_are_hidden_and_those_of_the_near_side_see
     zero = scenes.model.layout.zero()
     turned = replace(zero, rotation=torch.tensor([[0.0, 1.0, 0.0]]))
     face = scenes.render.decode(turned, camera)
-    visible = scenes.render(turned, camera, face, []).visible[scenes.model.landmarks_68.numpy()]
+    visible = (scenes.render(turned, camera, face, []).behind <= NEAR_LANDMARK)[
+        scenes.model.landmarks_68.numpy()
+    ]
     # A head turned by 57 degrees shows one outer brow and jaw, and hides the others.
     sides = visible[17:20].all(), visible[24:27].all()
     assert sorted(sides) == [False, True]
     far = slice(0, 4) if not sides[0] else slice(13, 17)
     assert not visible[far].any()
-    frontal = scenes.render(zero, camera, scenes.render.decode(zero, camera), []).visible
+    frontal = scenes.render(zero, camera, scenes.render.decode(zero, camera), []).behind <= NEAR_LANDMARK
     assert frontal[scenes.model.landmarks_68.numpy()[17:68]].mean() > 0.95
 
 

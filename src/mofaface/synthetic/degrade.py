@@ -82,4 +82,4 @@ def _noise(picture: np.ndarray, sigma: float, rng: np.random.Generator) -> np.nd
 def _packed(pixels: np.ndarray, quality: int) -> np.ndarray:
     """There and back through JPEG with subsampled colours, as most files are."""
     _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1]
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1])

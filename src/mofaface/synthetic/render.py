@@ -20,8 +20,8 @@ from mofaface.rasterizer import Fragments, _compiled, rasterize
 from mofaface.rotation import rotation_matrix
 from mofaface.synthetic.pieces import Piece
 
-# A vertex this far behind the nearest surface at its pixel, mm, is still seen: lids and lips lie close together.
-NEAR = 3.0
+# A vertex this far behind the nearest surface at its sample, mm, is still seen: eyeballs lie closely behind lids.
+NEAR = 0.8
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,13 @@ class Rendering:
     """sRGB in [0, 1], black where the background is seen: multiplied by `alpha`."""
     alpha: Float32[np.ndarray, "size size 1"]
     """How much of each pixel is covered."""
-    visible: Bool[np.ndarray, "vertices"]
-    """Vertices of the face that nothing hides and that lie inside the picture."""
+    behind: Float32[np.ndarray, "vertices"]
+    """How far each vertex of the face lies behind what is seen in its place, mm; infinite outside the picture."""
+
+    @property
+    def visible(self) -> Bool[np.ndarray, "vertices"]:
+        """Vertices of the face that nothing hides and that lie inside the picture."""
+        return self.behind <= NEAR
 
 
 class Renderer:
@@ -66,7 +71,7 @@ class Renderer:
         picture = np.zeros((camera.size, camera.size, 4), np.float32)
         _shade(fragments.triangle_index, fragments.barycentric, triangles, n, skin, _light(code), picture)
         picture /= self.supersample**2
-        return Rendering(picture[..., :3], picture[..., 3:], self._visible(face, fragments))
+        return Rendering(picture[..., :3], picture[..., 3:], self._behind(face, fragments))
 
     def _joined(self, pieces: list[Piece]) -> Int64[np.ndarray, "triangles 3"]:
         triangles, first = [self.triangles], self.model.vertices
@@ -75,12 +80,14 @@ class Renderer:
             first += len(piece.x)
         return np.concatenate(triangles)
 
-    def _visible(self, face: Face, fragments: Fragments) -> Bool[np.ndarray, "vertices"]:
+    def _behind(self, face: Face, fragments: Fragments) -> Float32[np.ndarray, "vertices"]:
         place = np.floor(face.uv_crop[0].numpy() * self.supersample)
         size = len(fragments.depth)
         inside = ((place >= 0) & (place < size)).all(1)
         column, row = place.clip(0, size - 1).astype(np.int64).T
-        return inside & (face.x_camera[0, :, 2].numpy() <= fragments.depth[row, column] + NEAR)
+        return np.where(
+            inside, face.x_camera[0, :, 2].numpy() - fragments.depth[row, column], np.float32(np.inf)
+        )
 
 
 def _light(code: Code) -> Float32[np.ndarray, "13 3"]:

@@ -29,6 +29,8 @@ from mofaface.weights import model_identity
 SCENE, DEGRADATION = 3, 4
 # What a landmark is worth that is inside the crop but hidden: its place is exact, its pixel shows something else.
 HIDDEN = 0.25
+# Landmarks lie on contours and lids, where the surface turns away within a pixel, mm.
+NEAR_LANDMARK = 4.0
 
 
 @dataclass(frozen=True)
@@ -70,18 +72,20 @@ class Scenes:
             np.float32
         )
         uv = face.uv_crop[0].numpy()
-        visible = rendering.visible
+        visible, marked = rendering.visible, rendering.behind <= NEAR_LANDMARK
         if rng.random() < config.surroundings.occluder_rate:
             picture, mask = cover(picture, _pixels_of(uv[visible], camera.size), gain, rng)
-            visible = visible & (_at(mask, uv) < 0.5)
+            free = _at(mask, uv) < 0.5
+            visible, marked = visible & free, marked & free
         rng = np.random.default_rng([config.seed, DEGRADATION, i])
         pixels = degrade(picture, config.degradation, rng)
         landmarks = uv[self.model.landmarks_68.numpy()].astype(np.float64)
         if rng.random() < config.degradation.edge_rate:
             pixels, (left, top, right, bottom) = photo_edge(pixels, landmarks, rng)
-            visible = visible & (uv >= (left, top)).all(1) & (uv < (right, bottom)).all(1)
+            kept = (uv >= (left, top)).all(1) & (uv < (right, bottom)).all(1)
+            visible, marked = visible & kept, marked & kept
         inside = ((landmarks >= 0) & (landmarks <= camera.size)).all(1)
-        confidence = np.where(visible[self.model.landmarks_68.numpy()], 1.0, HIDDEN) * inside
+        confidence = np.where(marked[self.model.landmarks_68.numpy()], 1.0, HIDDEN) * inside
         front = face.front[0].numpy()
         return Synthetic(
             pixels,
