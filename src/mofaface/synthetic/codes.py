@@ -28,7 +28,7 @@ from mofaface.training.config import NO_AUGMENTATION
 from mofaface.weights import model_identity
 
 # Streams of random numbers: a change of one part leaves the others as they are.
-PERSON, FACE, SCENE = 1, 2, 3
+PERSON, FACE = 1, 2
 # Inner lips above and below, from the subject's right.
 INNER_LIPS = ((61, 67), (62, 66), (63, 65))
 SKIN = 50  # of so many vertices one tells how bright the skin is
