@@ -16,7 +16,7 @@ from mofaface.kernels import native
 Precision = Literal["float32", "bfloat16", "int8"]
 KINDS: dict[Precision, int] = {"float32": 0, "bfloat16": 1, "int8": 2}
 LANES, GROUP = 16, 64
-_MOST_OF_INT8 = 127
+MOST_OF_INT8 = 127
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def tiles(
     padded[: len(mean)] = basis
     scale = np.ones(basis.shape[-1], np.float32)
     if precision == "int8":
-        scale = np.maximum(np.abs(padded).max((0, 1)), 1e-30).astype(np.float32) / _MOST_OF_INT8
+        scale = np.maximum(np.abs(padded).max((0, 1)), 1e-30).astype(np.float32) / MOST_OF_INT8
         padded = np.rint(padded / scale)
     numbers = np.ascontiguousarray(padded.reshape(-1, LANES, 3, len(scale)).transpose(0, 3, 2, 1))
     if precision == "bfloat16":

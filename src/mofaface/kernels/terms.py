@@ -1,7 +1,6 @@
 """The terms of the loss that look at the picture (equations 8 and 9), by the fastest code that can.
 
-`loss_terms` chooses: the compiled kernel for float32 on the CPU where it was built, the plain decoder and losses
-anywhere else. Both give the same numbers up to rounding.
+Here the plain decoder and losses, and the compiled kernel for the CPU; both give the same numbers up to rounding.
 """
 
 import threading
@@ -45,19 +44,6 @@ class LossTerms(Protocol):
     ) -> Terms:
         """The terms of a batch."""
         ...
-
-
-def loss_terms(
-    decoder: Decoder, points: Int[Tensor, "points"], precision: Precision = "float32"
-) -> "FusedTerms | PlainTerms":
-    """The terms for one decoder and the vertices of its landmarks, compiled where that can be.
-
-    The model is laid out anew here: change it (its frontal part, say) before.
-    """
-    mean = decoder.model.mean_shape
-    if mean.device.type == "cpu" and mean.dtype == torch.float32 and native.native_level() is not None:
-        return FusedTerms(decoder, points, precision)
-    return PlainTerms(decoder, points)
 
 
 def check_inputs(
@@ -141,7 +127,7 @@ class FusedTerms:
         """The terms of a batch; see LossTerms. Raises ValueError for inputs that do not belong together."""
         x = self.decoder.model.layout.pack(code)
         check_inputs(self.decoder.model.layout, len(self.points), x, image, targets, confidence)
-        photo, land, places, front = _Kernel.apply(x, image, targets, confidence, self)
+        photo, land, places, front = GradientsAhead.apply(x, image, targets, confidence, self)
         return Terms(photo, land, places, front)
 
     def evaluate(
@@ -196,7 +182,7 @@ class FusedTerms:
         return torch.empty(needed, dtype=torch.uint8)
 
 
-class _Kernel(torch.autograd.Function):
+class GradientsAhead(torch.autograd.Function):
     """The kernel under autograd: its gradients are made in the forward pass and only scaled in the backward one."""
 
     @staticmethod
