@@ -41,10 +41,11 @@ def rotation_factors(square):
 @triton.jit
 @no_type_check
 def by_rotation(codes, picture, given, size, at, tx, ty, tz):
-    """The gradient by a rotation vector w from a torque τ = Σ (R x) × dE/dx_camera: −J(w)ᵀ F τ, J the right Jacobian."""
+    """The gradient by a rotation vector w from torques τ = (R x) × dE/dx_camera: −J(w)ᵀ F τ, J the right Jacobian."""
     place = codes + picture * size + at
     x, y, z = tl.load(place, given, 0.0), tl.load(place + 1, given, 0.0), tl.load(place + 2, given, 0.0)
     _, b, c = rotation_factors(x * x + y * y + z * z)
+    x, y, z, b, c = x[None, :], y[None, :], z[None, :], b[None, :], c[None, :]
     ux, uy, uz = -tx, ty, tz
     wx, wy, wz = cross(x, y, z, ux, uy, uz)
     wwx, wwy, wwz = cross(x, y, z, wx, wy, wz)
@@ -103,12 +104,10 @@ def landmarks_kernel(
             gx, gy, gz = gu * zoom, gv * zoom, -(gu * cx + gv * cy) * zoom * inverse
             out = gradient + picture * size + pose_at
             ax, ay, az = cross(x, y, z, gx, gy, gz)
-            wx, wy, wz = by_rotation(
-                codes, picture, given, size, pose_at, tl.sum(ax, 0), tl.sum(ay, 0), tl.sum(az, 0)
-            )
-            tl.store(out, wx, given)
-            tl.store(out + 1, wy, given)
-            tl.store(out + 2, wz, given)
+            ax, ay, az = by_rotation(codes, picture, given, size, pose_at, ax, ay, az)
+            tl.store(out, tl.sum(ax, 0), given)
+            tl.store(out + 1, tl.sum(ay, 0), given)
+            tl.store(out + 2, tl.sum(az, 0), given)
             tl.store(out + 3, tl.sum(gx, 0), given)
             tl.store(out + 4, tl.sum(gy, 0), given)
             tl.store(out + 5, tl.sum(gz, 0), given)

@@ -93,18 +93,11 @@ def sample(place, by_row, by_column, fu, fv, moves_u, moves_v, read):
 
 @triton.jit
 @no_type_check
-def sum_light(out, width, g, nx, ny, nz):
-    """Store Σ over a tile of a channel's gradient times each harmonic's polynomial, three rows apart."""
-    gx, gy, gz = g * nx, g * ny, g * nz
-    tl.store(out, tl.sum(g, 0))
-    tl.store(out + 3 * width, tl.sum(gy, 0))
-    tl.store(out + 6 * width, tl.sum(gz, 0))
-    tl.store(out + 9 * width, tl.sum(gx, 0))
-    tl.store(out + 12 * width, tl.sum(gx * ny, 0))
-    tl.store(out + 15 * width, tl.sum(gy * nz, 0))
-    tl.store(out + 18 * width, tl.sum(3 * gz * nz - g, 0))
-    tl.store(out + 21 * width, tl.sum(gx * nz, 0))
-    tl.store(out + 24 * width, tl.sum(gx * nx - gy * ny, 0))
+def store_sums(out, row, picture, width, a, b, c, d, e, f, g, h):
+    """Store the sums over a tile of eight values as rows; together they cost one reduction."""
+    first, second = tl.join(tl.join(a, e), tl.join(c, g)), tl.join(tl.join(b, f), tl.join(d, h))
+    sums = tl.sum(tl.join(first, second), 0).reshape(picture.shape[0], 8)
+    tl.store(out + (row + tl.arange(0, 8))[None, :] * width + picture[:, None], sums)
 
 
 @triton.jit
@@ -168,23 +161,27 @@ def terms_kernel(
         mz = tl.where(front, h0 * z0 + h1 * z1 + h2 * z2, 0.0)
         ax, ay, az = cross(x_, y_, z_, gx, gy, gz)
         bx, by, bz = cross(nx, ny, nz, mx, my, mz)
-        wx, wy, wz = by_rotation(
+        ax, ay, az = by_rotation(
             codes, picture, given, size, pose_at,
-            tl.sum(tl.where(front, ax + bx, 0.0), 0),
-            tl.sum(tl.where(front, ay + by, 0.0), 0),
-            tl.sum(tl.where(front, az + bz, 0.0), 0),
+            tl.where(front, ax + bx, 0.0), tl.where(front, ay + by, 0.0), tl.where(front, az + bz, 0.0),
         )  # fmt: skip
-        pose = out + pose_at * width
-        tl.store(pose, wx)
-        tl.store(pose + width, wy)
-        tl.store(pose + 2 * width, wz)
-        tl.store(pose + 3 * width, tl.sum(gx, 0))
-        tl.store(pose + 4 * width, tl.sum(gy, 0))
-        tl.store(pose + 5 * width, tl.sum(gz, 0))
-        light = out + light_at * width
-        sum_light(light, width, h0, nx, ny, nz)
-        sum_light(light + width, width, h1, nx, ny, nz)
-        sum_light(light + 2 * width, width, h2, nx, ny, nz)
+        # The nine polynomials of the harmonics, for each channel: the code's order.
+        p4, p5, p6, p7, p8 = nx * ny, ny * nz, 3 * nz * nz - 1, nx * nz, nx * nx - ny * ny
+        sums = partial + tile.to(tl.int64) * rows * width
+        store_sums(sums, pose_at, picture, width, ax, ay, az, gx, gy, gz, h0, h1)
+        store_sums(
+            sums, light_at + 2, picture, width,
+            h2, h0 * ny, h1 * ny, h2 * ny, h0 * nz, h1 * nz, h2 * nz, h0 * nx,
+        )  # fmt: skip
+        store_sums(
+            sums, light_at + 10, picture, width,
+            h1 * nx, h2 * nx, h0 * p4, h1 * p4, h2 * p4, h0 * p5, h1 * p5, h2 * p5,
+        )  # fmt: skip
+        store_sums(
+            sums, light_at + 18, picture, width,
+            h0 * p6, h1 * p6, h2 * p6, h0 * p7, h1 * p7, h2 * p7, h0 * p8, h1 * p8,
+        )  # fmt: skip
+        tl.store(out + (light_at + 26) * width, tl.sum(h2 * p8, 0))
         gx, gy, gz = turn(r00, r10, r20, r01, r11, r21, r02, r12, r22, gx, gy, gz)
         store3(by_x, vertex, picture, width, gx, gy, gz)
         along = nx * mx + ny * my + nz * mz
@@ -192,9 +189,9 @@ def terms_kernel(
         mx, my, mz = turn(r00, r10, r20, r01, r11, r21, r02, r12, r22, mx, my, mz)
         store3(by_normal, vertex, picture, width, mx, my, mz)
         # The basis is read again, now from the processor's cache.
-        by_beta = partial + tile.to(tl.int64) * rows * width + beta_at * width
         pull(
-            basis, tile, -d0 * s0, -d1 * s1, -d2 * s2, by_beta, width, picture, modes, picture >= 0, K, BV, BK, BB, DOT
+            basis, tile, -d0 * s0, -d1 * s1, -d2 * s2, sums + beta_at * width, width, picture, modes, picture >= 0,
+            K, BV, BK, BB, DOT,
         )  # fmt: skip
 
 

@@ -112,6 +112,7 @@ class TritonTerms:
         # Programs that read the same tile of a basis for other pictures run beside each other.
         across = width // lanes
         shape = {"BV": TILE_VERTICES, "BK": TILE_MODES, "BB": lanes, "DOT": self._products}
+        shape["num_warps"] = _warps(lanes)
         x, by_x, by_normal = codes.new_empty(3, vertices, 3, width).unbind()
         partial = codes.new_empty(m.geometry.tiles, rows, width)
         geometry_kernel[across, m.geometry.tiles](
@@ -158,7 +159,7 @@ class TritonTerms:
             batch, size, len(self.points), m.landmarks.modes, first["alpha"], first["rotation"], image_width,
             camera.focal, *camera.principal, 0.1 * camera.distance, camera.distance,
             K=len(m.landmarks.scale), BV=m.landmarks.mean.shape[-1], BK=TILE_MODES, BB=lanes, DOT="ieee",
-            LAND=bool(given), GRADIENT=gradient is not None,
+            num_warps=_warps(lanes), LAND=bool(given), GRADIENT=gradient is not None,
         )  # fmt: skip
 
     def _here(self, tensor: Tensor) -> Tensor:
@@ -168,6 +169,11 @@ class TritonTerms:
 def tile_pictures(batch: int) -> int:
     """How many pictures a program works on: few lanes stay empty at the paper's batch of five."""
     return 8 if batch <= 8 else 16
+
+
+def _warps(lanes: int) -> int:
+    # Two vertices of a tile to a thread: with four the shading kernel runs out of registers.
+    return lanes // 2
 
 
 def _arguments(basis: TiledBasis) -> tuple[Tensor, Tensor, Tensor]:
