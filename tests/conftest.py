@@ -1,5 +1,6 @@
 """Shared fixtures: little synthetic face models, and one thread so that tests run side by side."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from mofaface.face_models.container import read_face_model, write_face_model
 from mofaface.weights import write_weights
 
 torch.set_num_threads(1)
+# Triton decides when it is imported whether its kernels run on the GPU or, slowly, in NumPy.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture

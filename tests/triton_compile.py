@@ -4,6 +4,7 @@ Run as a script, with TRITON_INTERPRET unset: an interpreted kernel cannot be co
 """
 
 import json
+import re
 import sys
 
 import torch
@@ -15,26 +16,25 @@ from triton.runtime.jit import JITFunction, mangle_type
 
 from mofaface.code import CodeLayout
 from mofaface.decoder import Decoder
-from mofaface.kernels.triton_terms import TritonTerms
+from mofaface.kernels import triton_terms
 
 # The H100 and H200.
 TARGET = GPUTarget("cuda", 90, 32)
 
 
-def compiled(function: JITFunction, args: tuple, kwargs: dict, options: dict):
+def compiled(function: JITFunction, args: tuple, kwargs: dict):
     """A kernel compiled for the arguments of a launch, specialised as Triton would for them."""
     given = dict(zip(function.arg_names, args, strict=False)) | kwargs
     signature, constants, attributes = {}, {}, {}
     for i, parameter in enumerate(function.params):
         value = given[parameter.name]
-        if parameter.is_constexpr or value == 1 if not isinstance(value, torch.Tensor) else False:
+        if parameter.is_constexpr or (isinstance(value, int) and value == 1):
             signature[parameter.name], constants[(i,)] = "constexpr", value
             continue
         signature[parameter.name] = mangle_type(value)
-        whole = isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0)
-        if whole:
+        if isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0):
             attributes[(i,)] = [["tt.divisibility", 16]]
-    return triton.compile(ASTSource(function, signature, constants, attributes), target=TARGET, options=options)
+    return triton.compile(ASTSource(function, signature, constants, attributes), target=TARGET)
 
 
 def main(precision: str, products: str, batch: int, gradient: bool) -> list[dict]:
@@ -42,15 +42,23 @@ def main(precision: str, products: str, batch: int, gradient: bool) -> list[dict
     found = []
 
     def record(self: JITFunction, *args, grid, warmup, **kwargs):
-        kernel = compiled(self, args, kwargs, {"num_warps": kwargs.get("num_warps", 4)})
-        found.append({"kernel": self.__name__, "shared": kernel.metadata.shared, "ptx": kernel.asm["ptx"]})
+        kernel = compiled(self, args, kwargs)
+        ptx = kernel.asm["ptx"]
+        found.append(
+            {
+                "name": self.__name__,
+                "shared": kernel.metadata.shared,
+                "atomics": re.search(r"\b(atom|red)\.", ptx) is not None,
+                "tensor_cores": re.search(r"\bw?g?mma\.", ptx) is not None,
+            }
+        )
         return kernel
 
     JITFunction.run = record
     # Only lets the model stay where it is: the kernels were imported to be compiled.
-    triton.knobs.runtime.interpret = True
+    triton_terms.INTERPRETED = True
     model = little_model(9, CodeLayout()).float()
-    terms = TritonTerms(Decoder(model), model.landmarks_46, precision, products)
+    terms = triton_terms.TritonTerms(Decoder(model), model.landmarks_46, precision, products)
     x = torch.zeros(batch, model.layout.size, requires_grad=gradient)
     landmarks = torch.zeros(batch, 46, 2), torch.ones(batch, 46)
     terms(model.layout.unpack(x), torch.zeros(batch, 3, 240, 240), *landmarks)

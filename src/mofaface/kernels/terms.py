@@ -5,7 +5,7 @@ Here the plain decoder and losses, and the compiled kernel for the CPU; both giv
 
 import threading
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -32,6 +32,7 @@ class Terms:
     """How many vertices the photometric term counted; without gradient."""
 
 
+@runtime_checkable
 class LossTerms(Protocol):
     """From codes and pictures to terms. Targets and confidences may be left out: the landmark term is then zero."""
 

@@ -99,7 +99,9 @@ def geometry_kernel(
     """Places of a tile's vertices in model space, mm."""
     picture = tl.program_id(0) * BB + tl.arange(0, BB)
     tile = tl.program_id(1)
-    vx, vy, vz = expand(basis, mean, scale, codes, tile, picture, batch, size, first, modes, K, BV, BK, BB, DOT)
+    vx, vy, vz = expand(
+        basis, mean, scale, codes, tile, picture, batch, size, first, modes, K, BV, BK, BB, DOT
+    )
     store3(x, tile * BV + tl.arange(0, BV), picture, width, vx, vy, vz)
 
 

@@ -14,7 +14,11 @@ def pose_of(codes, picture, given, size, at, distance):
     """R (nine, by rows) and t (three) for [picture]: x_camera = R x + t. The pose starts at `at` in a packed code."""
     place = codes + picture * size + at
     x, y, z = tl.load(place, given, 0.0), tl.load(place + 1, given, 0.0), tl.load(place + 2, given, 0.0)
-    tx, ty, tz = tl.load(place + 3, given, 0.0), tl.load(place + 4, given, 0.0), tl.load(place + 5, given, 0.0)
+    tx, ty, tz = (
+        tl.load(place + 3, given, 0.0),
+        tl.load(place + 4, given, 0.0),
+        tl.load(place + 5, given, 0.0),
+    )
     a, b, _ = rotation_factors(x * x + y * y + z * z)
     r00, r01, r02 = 1 - b * (y * y + z * z), b * x * y + a * z, b * x * z - a * y
     r10, r11, r12 = a * z - b * x * y, b * (x * x + z * z) - 1, -a * x - b * y * z
@@ -85,7 +89,9 @@ def landmarks_kernel(
     picture = tl.program_id(0) * BB + tl.arange(0, BB)
     given = picture < batch
     x, y, z = expand(basis, mean, scale, codes, 0, picture, batch, size, first, modes, K, BV, BK, BB, DOT)
-    r00, r01, r02, r10, r11, r12, r20, r21, r22, tx, ty, tz = pose_of(codes, picture, given, size, pose_at, distance)
+    r00, r01, r02, r10, r11, r12, r20, r21, r22, tx, ty, tz = pose_of(
+        codes, picture, given, size, pose_at, distance
+    )
     x, y, z = turn(r00, r01, r02, r10, r11, r12, r20, r21, r22, x, y, z)
     cx, cy, cz = x + tx[None, :], y + ty[None, :], z + tz[None, :]
     u, v, zoom, inverse = project(cx, cy, cz, focal, centre_x, centre_y, nearest)

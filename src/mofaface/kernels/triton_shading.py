@@ -118,7 +118,9 @@ def terms_kernel(
     compared = (vertex < frontal)[:, None] & given[None, :]
     x_, y_, z_ = load3(x, vertex, picture, width)
     nx, ny, nz, inverse = normals(x, x_, y_, z_, ring, degree, tile, vertex, picture, width, vertices)
-    r00, r01, r02, r10, r11, r12, r20, r21, r22, tx, ty, tz = pose_of(codes, picture, given, size, pose_at, distance)
+    r00, r01, r02, r10, r11, r12, r20, r21, r22, tx, ty, tz = pose_of(
+        codes, picture, given, size, pose_at, distance
+    )
     nx, ny, nz = turn(r00, r01, r02, r10, r11, r12, r20, r21, r22, nx, ny, nz)
     x_, y_, z_ = turn(r00, r01, r02, r10, r11, r12, r20, r21, r22, x_, y_, z_)
     cx, cy, cz = x_ + tx[None, :], y_ + ty[None, :], z_ + tz[None, :]
@@ -126,7 +128,9 @@ def terms_kernel(
     front = compared & (towards < 0)
     bad = compared & (finite(towards) == 0)
 
-    r, g, b = expand(basis, mean, scale, codes, tile, picture, batch, size, beta_at, modes, K, BV, BK, BB, DOT)
+    r, g, b = expand(
+        basis, mean, scale, codes, tile, picture, batch, size, beta_at, modes, K, BV, BK, BB, DOT
+    )
     u, v, zoom, own_inverse = project(cx, cy, cz, focal, centre_x, centre_y, nearest)
     row, column, fu, fv, moves_u, moves_v = between_pixels(u, v, height, image_width)
     pixel = image + picture.to(tl.int64)[None, :] * by_picture + row * by_row + column * by_column
@@ -148,10 +152,18 @@ def terms_kernel(
     if GRADIENT:
         some = front & (square != 0)
         unit = tl.where(some, 1.0 / tl.where(some, length, 1.0), 0.0)
-        d0, d1, d2 = tl.where(front, d0 * unit, 0.0), tl.where(front, d1 * unit, 0.0), tl.where(front, d2 * unit, 0.0)
+        d0, d1, d2 = (
+            tl.where(front, d0 * unit, 0.0),
+            tl.where(front, d1 * unit, 0.0),
+            tl.where(front, d2 * unit, 0.0),
+        )
         gu = d0 * u0 + d1 * u1 + d2 * u2
         gv = d0 * v0 + d1 * v1 + d2 * v2
-        h0, h1, h2 = tl.where(front, -d0 * r, 0.0), tl.where(front, -d1 * g, 0.0), tl.where(front, -d2 * b, 0.0)
+        h0, h1, h2 = (
+            tl.where(front, -d0 * r, 0.0),
+            tl.where(front, -d1 * g, 0.0),
+            tl.where(front, -d2 * b, 0.0),
+        )
         # A hidden vertex beside the camera may lie anywhere: its place times zero need not be zero.
         gx = tl.where(front, gu * zoom, 0.0)
         gy = tl.where(front, gv * zoom, 0.0)
@@ -220,7 +232,9 @@ def finish_kernel(
         seen += tl.sum(tl.load(place + (size + 1) * width, shown, 0.0), 0)
         bad += tl.sum(tl.load(place + (size + 2) * width, shown, 0.0), 0)
         if GRADIENT:
-            wanted = (row < size)[None, :] & ((tile < shown_tiles)[:, None] | (whole[None, :] & (tile < tiles)[:, None]))
+            wanted = (row < size)[None, :] & (
+                (tile < shown_tiles)[:, None] | (whole[None, :] & (tile < tiles)[:, None])
+            )
             sums += tl.sum(
                 tl.load(place[:, None, :] + row[None, :, None] * width, wanted[:, :, None], 0.0), 0
             )
@@ -236,4 +250,6 @@ def finish_kernel(
     if GRADIENT:
         found = tl.load(worth + row, row < size, 0.0)[:, None] * sums
         found = tl.where(finite(term)[None, :], found, float("nan"))
-        tl.store(gradient + picture[None, :] * size + row[:, None], found, (row < size)[:, None] & given[None, :])
+        tl.store(
+            gradient + picture[None, :] * size + row[:, None], found, (row < size)[:, None] & given[None, :]
+        )

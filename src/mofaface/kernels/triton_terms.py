@@ -20,7 +20,12 @@ from mofaface.kernels.triton_model import TILE_MODES, TILE_VERTICES, TiledBasis,
 from mofaface.kernels.triton_pose import landmarks_kernel
 from mofaface.kernels.triton_shading import EXTRA, finish_kernel, terms_kernel
 
+# What TRITON_INTERPRET said when the kernels were imported.
+INTERPRETED = not isinstance(geometry_kernel, triton.JITFunction)
 Products = Literal["ieee", "tf32x3", "tf32"]
+# Pictures of a program: few stay empty at the paper's batch of five, and with 16 the shading kernel would take so many
+# registers that half as many warps ran beside each other.
+LANES = 8
 # Tiles and rows that a program of the last kernel adds up at once.
 _SUMMED_TILES, _SUMMED_ROWS = 128, 4
 
@@ -42,7 +47,7 @@ class TritonTerms:
     ):
         """Raises RuntimeError for a model that is not on a CUDA device, unless Triton interprets."""
         device = decoder.model.mean_shape.device
-        if device.type != "cuda" and not triton.knobs.runtime.interpret:
+        if device.type != "cuda" and not INTERPRETED:
             raise RuntimeError(
                 f"Triton's kernels need a CUDA device, and the face model is on {device}: move it, use PlainTerms, or set "
                 "TRITON_INTERPRET=1 before Python starts to run them slowly on the CPU"
@@ -92,7 +97,7 @@ class TritonTerms:
 
     def workspace_bytes(self, batch: int) -> int:
         """Memory that a batch needs beside model, pictures and results."""
-        m, width = self.packed, up_to(batch, tile_pictures(batch))
+        m, width = self.packed, up_to(batch, _wide_lanes(batch))
         size = self.decoder.model.layout.size
         return 4 * width * m.geometry.tiles * (9 * TILE_VERTICES + size + EXTRA)
 
@@ -107,36 +112,41 @@ class TritonTerms:
         """E_photo, the number of fronts and E_photo's gradient into the last three."""
         m, camera, first = self.packed, self.decoder.camera, self._first
         batch, size = codes.shape
-        lanes = tile_pictures(batch)
-        width, vertices, rows = up_to(batch, lanes), m.ring.shape[-1], size + EXTRA
-        # Programs that read the same tile of a basis for other pictures run beside each other.
-        across = width // lanes
-        shape = {"BV": TILE_VERTICES, "BK": TILE_MODES, "BB": lanes, "DOT": self._products}
-        shape["num_warps"] = _warps(lanes)
+        wide = _wide_lanes(batch)
+        width, vertices, rows = up_to(batch, wide), m.ring.shape[-1], size + EXTRA
+        tiles = {"BV": TILE_VERTICES, "BK": TILE_MODES, "DOT": self._products}
+        geometry = {"K": len(m.geometry.scale), "BB": wide} | tiles
         x, by_x, by_normal = codes.new_empty(3, vertices, 3, width).unbind()
         partial = codes.new_empty(m.geometry.tiles, rows, width)
-        geometry_kernel[across, m.geometry.tiles](
-            *_arguments(m.geometry), codes, x, batch, size, width, first["alpha"], m.geometry.modes,
-            K=len(m.geometry.scale), **shape,
-        )  # fmt: skip
-        terms_kernel[across, m.reflectance.tiles](
+        # Programs that read the same tile of a basis for other pictures run beside each other.
+        geometry_kernel[width // wide, m.geometry.tiles](
+            *_arguments(m.geometry),
+            codes,
+            x,
+            batch,
+            size,
+            width,
+            first["alpha"],
+            m.geometry.modes,
+            **geometry,
+        )
+        terms_kernel[width // LANES, m.reflectance.tiles](
             x, m.ring, m.degree, *_arguments(m.reflectance), codes, image, by_x, by_normal, partial,
             batch, size, width, vertices, rows, m.frontal, m.reflectance.modes,
             first["beta"], first["rotation"], first["gamma"], *image.shape[2:], *image.stride(),
             camera.focal, *camera.principal, 0.1 * camera.distance, camera.distance, AMBIENT,
-            K=len(m.reflectance.scale), GRADIENT=gradient is not None, **shape,
+            K=len(m.reflectance.scale), BB=LANES, GRADIENT=gradient is not None, **tiles,
         )  # fmt: skip
         if gradient is not None:
-            pull_geometry_kernel[across, m.geometry.tiles](
+            pull_geometry_kernel[width // wide, m.geometry.tiles](
                 m.geometry.numbers, x, by_x, by_normal, m.ring, m.degree, partial,
-                width, vertices, rows, m.frontal, first["alpha"], m.geometry.modes,
-                K=len(m.geometry.scale), **shape,
+                width, vertices, rows, m.frontal, first["alpha"], m.geometry.modes, **geometry,
             )  # fmt: skip
         programs = 1 if gradient is None else up_to(size, _SUMMED_ROWS) // _SUMMED_ROWS
-        finish_kernel[across, programs](
+        finish_kernel[width // LANES, programs](
             partial, codes, m.worth, photo, front, photo if gradient is None else gradient,
             batch, size, width, rows, m.geometry.tiles, m.reflectance.tiles, m.frontal, first["alpha"], first["beta"],
-            SIZE=triton.next_power_of_2(size), BT=_SUMMED_TILES, BR=_SUMMED_ROWS, BB=lanes,
+            SIZE=triton.next_power_of_2(size), BT=_SUMMED_TILES, BR=_SUMMED_ROWS, BB=LANES,
             GRADIENT=gradient is not None,
         )  # fmt: skip
 
@@ -152,28 +162,22 @@ class TritonTerms:
         """Places, and E_land and its gradient for given targets and their confidence, into the last three."""
         m, camera, first = self.packed, self.decoder.camera, self._first
         batch, size = codes.shape
-        lanes = tile_pictures(batch)
         targets, confidence = given or (places, places)
-        landmarks_kernel[(up_to(batch, lanes) // lanes,)](
+        landmarks_kernel[(up_to(batch, LANES) // LANES,)](
             *_arguments(m.landmarks), codes, targets, confidence, land, places, land if gradient is None else gradient,
             batch, size, len(self.points), m.landmarks.modes, first["alpha"], first["rotation"], image_width,
             camera.focal, *camera.principal, 0.1 * camera.distance, camera.distance,
-            K=len(m.landmarks.scale), BV=m.landmarks.mean.shape[-1], BK=TILE_MODES, BB=lanes, DOT="ieee",
-            num_warps=_warps(lanes), LAND=bool(given), GRADIENT=gradient is not None,
+            K=len(m.landmarks.scale), BV=m.landmarks.mean.shape[-1], BK=TILE_MODES, BB=LANES, DOT="ieee",
+            LAND=bool(given), GRADIENT=gradient is not None,
         )  # fmt: skip
 
     def _here(self, tensor: Tensor) -> Tensor:
         return tensor.detach().to(self._device, torch.float32)
 
 
-def tile_pictures(batch: int) -> int:
-    """How many pictures a program works on: few lanes stay empty at the paper's batch of five."""
-    return 8 if batch <= 8 else 16
-
-
-def _warps(lanes: int) -> int:
-    # Two vertices of a tile to a thread: with four the shading kernel runs out of registers.
-    return lanes // 2
+def _wide_lanes(batch: int) -> int:
+    """Pictures of a program that only multiplies: a large batch reads the basis half as often."""
+    return LANES if batch <= LANES else 2 * LANES
 
 
 def _arguments(basis: TiledBasis) -> tuple[Tensor, Tensor, Tensor]:
