@@ -26,6 +26,7 @@ if not choose.has_triton():
     pytest.skip("no triton is installed, or one that is too old", allow_module_level=True)
 
 from mofaface.kernels import triton_terms
+from mofaface.kernels.triton_measure import main, step, work
 from mofaface.kernels.triton_model import TILE_VERTICES, padded_rings, tiled, triton_model
 from mofaface.kernels.triton_terms import TritonTerms
 
@@ -337,3 +338,28 @@ def test_the_model_keeps_the_frontal_vertices_and_their_neighbours():
     assert packed.frontal == int(model.frontal.sum()) < len(kept) < model.vertices
     assert packed.geometry.tiles == -(-len(kept) // TILE_VERTICES)
     assert packed.reflectance.tiles == -(-packed.frontal // TILE_VERTICES)
+
+
+def test_the_work_is_what_the_bases_hold():
+    model = FaceModel(little_arrays(9))
+    terms = terms_of(model)
+    least = work(terms.packed, model.layout, terms.width(5))
+    # 81 vertices are 96 in tiles; 9 and 3 modes are 16 each.
+    assert least.bases * 1e6 == 3 * 4 * 96 * 3 * 16
+    assert least.gigaflops * 1e9 == 2 * 2 * 8 * 96 * 3 * (16 + 16)
+    assert terms.width(8) == 8 and terms.width(9) == 16 and terms.width(40) == 48
+    half = work(terms_of(model, precision="bfloat16").packed, model.layout, 8)
+    assert half.bases == least.bases / 2 and half.rows == least.rows
+
+
+def test_measuring_says_that_it_needs_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="finds none"):
+        main()
+
+
+def test_what_is_measured_gives_finite_gradients():
+    model = FaceModel(little_arrays(9)).to(DEVICE)
+    terms = TritonTerms(Decoder(model), model.landmarks_46)
+    (gradient,) = step(terms, model.layout, 2, 46, DEVICE.type)()
+    assert gradient.isfinite().all() and gradient.abs().max() > 0

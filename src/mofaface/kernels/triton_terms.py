@@ -97,9 +97,12 @@ class TritonTerms:
 
     def workspace_bytes(self, batch: int) -> int:
         """Memory that a batch needs beside model, pictures and results."""
-        m, width = self.packed, up_to(batch, _wide_lanes(batch))
         size = self.decoder.model.layout.size
-        return 4 * width * m.geometry.tiles * (9 * TILE_VERTICES + size + EXTRA)
+        return 4 * self.width(batch) * self.packed.geometry.tiles * (9 * TILE_VERTICES + size + EXTRA)
+
+    def width(self, batch: int) -> int:
+        """The batch with the empty lanes that it is computed with."""
+        return up_to(batch, _wide_lanes(batch))
 
     def _photometric(
         self,
@@ -113,7 +116,7 @@ class TritonTerms:
         m, camera, first = self.packed, self.decoder.camera, self._first
         batch, size = codes.shape
         wide = _wide_lanes(batch)
-        width, vertices, rows = up_to(batch, wide), m.ring.shape[-1], size + EXTRA
+        width, vertices, rows = self.width(batch), m.ring.shape[-1], size + EXTRA
         tiles = {"BV": TILE_VERTICES, "BK": TILE_MODES, "DOT": self._products}
         geometry = {"K": len(m.geometry.scale), "BB": wide} | tiles
         x, by_x, by_normal = codes.new_empty(3, vertices, 3, width).unbind()
