@@ -17,6 +17,7 @@ from triton.runtime.jit import JITFunction, mangle_type
 from mofaface.code import CodeLayout
 from mofaface.decoder import Decoder
 from mofaface.kernels import triton_terms
+from mofaface.kernels.triton_adadelta import adadelta_step
 
 # The H100 and H200.
 TARGET = GPUTarget("cuda", 90, 32)
@@ -38,7 +39,7 @@ def compiled(function: JITFunction, args: tuple, kwargs: dict):
 
 
 def main(precision: str, products: str, batch: int, gradient: bool) -> list[dict]:
-    """Compile what one call launches; nothing runs."""
+    """Compile what one call, and a step of AdaDelta, launch; nothing runs."""
     found = []
 
     def record(self: JITFunction, *args, grid, warmup, **kwargs):
@@ -62,6 +63,8 @@ def main(precision: str, products: str, batch: int, gradient: bool) -> list[dict
     x = torch.zeros(batch, model.layout.size, requires_grad=gradient)
     landmarks = torch.zeros(batch, 46, 2), torch.ones(batch, 46)
     terms(model.layout.unpack(x), torch.zeros(batch, 3, 240, 240), *landmarks)
+    one = torch.ones(1)
+    adadelta_step(*(torch.zeros(4096) for _ in range(4)), one, one, 0.95, 1e-6)
     return found
 
 

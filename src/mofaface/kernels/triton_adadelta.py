@@ -18,16 +18,16 @@ _BLOCK = 1024
 def adadelta_kernel(p, g, square, change, rate, moves, count, rho, eps, decay, BLOCK: tl.constexpr):
     """One step of a block of weights; none of a step that does not move."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    # As a block: Triton's interpreter takes the comparison of a single number for a number.
-    here = (i < count) & (tl.load(moves + 0 * i) != 0)
-    p_, g_ = tl.load(p + i, here, 0.0), tl.load(g + i, here, 0.0)
-    s, c = tl.load(square + i, here, 0.0), tl.load(change + i, here, 0.0)
-    g_ += decay * p_
-    s = rho * s + (1 - rho) * g_ * g_
-    step = tl.sqrt(c + eps) / tl.sqrt(s + eps) * g_
-    tl.store(p + i, p_ - tl.load(rate) * step, here)
-    tl.store(square + i, s, here)
-    tl.store(change + i, rho * c + (1 - rho) * step * step, here)
+    here = i < count
+    if tl.load(moves) != 0:
+        p_, g_ = tl.load(p + i, here, 0.0), tl.load(g + i, here, 0.0)
+        s, c = tl.load(square + i, here, 0.0), tl.load(change + i, here, 0.0)
+        g_ += decay * p_
+        s = rho * s + (1 - rho) * g_ * g_
+        step = tl.sqrt(c + eps) / tl.sqrt(s + eps) * g_
+        tl.store(p + i, p_ - tl.load(rate) * step, here)
+        tl.store(square + i, s, here)
+        tl.store(change + i, rho * c + (1 - rho) * step * step, here)
 
 
 @torch.no_grad()
