@@ -25,7 +25,7 @@ class EncoderConfig:
     input_size: int = 160
     "Pixels MobileNet sees of the crop's 240; the paper's networks have their own sizes (227 and 224)."
     readout: Readout = "grid"
-    "MobileNet: keep the places of the features, or average over the picture."
+    "MobileNet: keep the places of the features, the same without the layer that widens for a classifier, or average."
     freeze_norm: bool = False
     "MobileNet: keep the pretrained batch statistics while training."
     frozen_blocks: int = 0

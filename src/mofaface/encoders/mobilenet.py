@@ -3,7 +3,8 @@
 Averaging over the picture, as the classifier does, throws away where things are. Pose, shape and landmarks
 need exactly that, so the default readout takes two maps whose cells it keeps apart: one from the middle of
 the network, where places are sharpest, and the last one, which has seen most. Each is reduced to a few
-channels per cell and flattened; the averages follow. docs/encoders.md has the measurement.
+channels per cell and flattened; the averages follow. docs/encoders.md has the measurement. The narrow readout ends one
+layer earlier: the last one widens 320 channels to 1280 for a classifier's thousand names, half of a small network's numbers.
 """
 
 from typing import ClassVar, Literal
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from mofaface.encoders.backbone import Backbone
 from mofaface.encoders.preprocess import InputFormat
 
-Readout = Literal["grid", "average"]
+Readout = Literal["grid", "narrow", "average"]
 IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
 # (expansion, channels, blocks, first stride), table 2 of the MobileNetV2 paper.
@@ -29,9 +30,9 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-# The first 14 blocks end in 96 channels at a sixteenth of the size, all 19 in 1280 at a thirty-second.
+# The first 14 blocks end in 96 channels at a sixteenth of the size, 18 in 320 and all 19 in 1280 at a thirty-second.
 MIDDLE, MIDDLE_CHANNELS, MIDDLE_STRIDE = 14, 96, 16
-LAST_CHANNELS, LAST_STRIDE = 1280, 32
+NARROW_CHANNELS, LAST_CHANNELS, LAST_STRIDE = 320, 1280, 32
 
 
 def _normalised(
@@ -77,36 +78,37 @@ class InvertedResidual(nn.Module):
         return x + projected if self.adds_input else projected
 
 
-def _features() -> nn.Sequential:
-    """The convolutional part, indexed as in torchvision: features.0 … features.18."""
+def _features(widened: bool) -> nn.Sequential:
+    """The convolutional part, indexed as in torchvision: features.0 … features.18, which widens, if wanted."""
     layers: list[nn.Module] = [ConvNorm(3, 32, 3, stride=2)]
     before = 32
     for expansion, channels, blocks, first_stride in STAGES:
         for block in range(blocks):
             layers.append(InvertedResidual(before, channels, first_stride if block == 0 else 1, expansion))
             before = channels
-    return nn.Sequential(*layers, ConvNorm(before, LAST_CHANNELS, 1))
+    return nn.Sequential(*layers, *([ConvNorm(before, LAST_CHANNELS, 1)] if widened else []))
 
 
 class GridReadout(nn.Module):
     """Two maps → their cells' features in a row; each map is reduced to a few channels first."""
 
-    def __init__(self, input_size: int, middle_channels: int, last_channels: int):
+    def __init__(self, input_size: int, middle_channels: int, last_channels: int, seen: int = LAST_CHANNELS):
+        """`seen` is how many channels the last map has."""
         super().__init__()
         self.middle = nn.Conv2d(MIDDLE_CHANNELS, middle_channels, 1)
-        self.last = nn.Conv2d(LAST_CHANNELS, last_channels, 1)
+        self.last = nn.Conv2d(seen, last_channels, 1)
         # Every stride of two rounds the size up.
         middle_cells, last_cells = -(-input_size // MIDDLE_STRIDE), -(-input_size // LAST_STRIDE)
         self.out_features = middle_channels * middle_cells**2 + last_channels * last_cells**2
 
     def forward(
-        self, middle_map: Float[Tensor, "batch 96 _ _"], last_map: Float[Tensor, "batch 1280 _ _"]
+        self, middle_map: Float[Tensor, "batch 96 _ _"], last_map: Float[Tensor, "batch seen _ _"]
     ) -> Float[Tensor, "batch features"]:
         return torch.cat([self.middle(middle_map).flatten(1), self.last(last_map).flatten(1)], dim=1)
 
 
 class MobileNetV2(Backbone):
-    """Crops → what the readout keeps of each cell and, after it, the 1280 averages of the last map."""
+    """Crops → what the readout keeps of each cell and, after it, the averages of the last map's channels."""
 
     name: ClassVar[str] = "mobilenet"
 
@@ -120,12 +122,13 @@ class MobileNetV2(Backbone):
     ):
         """`freeze_norm` fixes the batch statistics; the first `frozen_blocks` of 19 learn nothing at all."""
         super().__init__(InputFormat(input_size, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB))
-        self.features = _features()
+        self.features = _features(widened=readout != "narrow")
         self.freeze_norm = freeze_norm
         self.frozen_blocks = frozen_blocks
         self.features[:frozen_blocks].requires_grad_(False)
-        self.readout = GridReadout(input_size, *readout_channels) if readout == "grid" else None
-        self.out_features = LAST_CHANNELS + (self.readout.out_features if self.readout else 0)
+        last = NARROW_CHANNELS if readout == "narrow" else LAST_CHANNELS
+        self.readout = None if readout == "average" else GridReadout(input_size, *readout_channels, last)
+        self.out_features = last + (self.readout.out_features if self.readout else 0)
 
     def forward(self, images: Float[Tensor, "batch 3 _ _"]) -> Float[Tensor, "batch features"]:
         prepared = self.preprocess(images).contiguous(memory_format=torch.channels_last)
