@@ -10,7 +10,10 @@ def test_the_groups_hold_every_parameter_once_and_z_moves_only_the_z_translation
     torch.manual_seed(0)
     encoder = build_encoder(EncoderConfig(input_size=64), LAYOUT).eval()
     groups = encoder.parameter_groups()
-    assert set(groups) == {"z", "rest"}
+    assert set(groups) == {"z", "backbone", "rest"}
+    names = {id(parameter): name for name, parameter in encoder.named_parameters()}
+    assert all(names[id(p)].startswith("backbone.features.") for p in groups["backbone"])
+    assert {names[id(p)].split(".")[1] for p in groups["rest"]} == {"readout", "every"}
     every = [id(parameter) for group in groups.values() for parameter in group]
     assert sorted(every) == sorted(id(parameter) for parameter in encoder.parameters())
     for parameter in groups["z"]:

@@ -40,6 +40,29 @@ def test_the_grid_readout_knows_where_things_are():
     assert (here - there).abs().max() > 0.01
 
 
+def test_the_narrow_readout_ends_before_the_layer_that_widens():
+    backbone = MobileNetV2(input_size=128, readout="narrow").eval()
+    assert len(backbone.features) == 18
+    with torch.inference_mode():
+        features = backbone(torch.rand(1, 3, 240, 240))
+    assert features.shape == (1, 32 * 8**2 + 96 * 4**2 + 320) == (1, backbone.out_features)
+    grid = MobileNetV2(input_size=128).pretrained_shapes()
+    assert grid.items() > backbone.pretrained_shapes().items()
+
+
+def test_the_last_blocks_may_learn_statistics_while_the_others_keep_theirs():
+    backbone = MobileNetV2(input_size=64, freeze_norm=True, frozen_blocks=2, living_norm=5).train()
+    norms = {n: m for n, m in backbone.features.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    before = {name: norm.running_mean.clone() for name, norm in norms.items()}
+    backbone(torch.rand(2, 3, 240, 240))
+    moved = {
+        int(name.split(".")[0])
+        for name, norm in norms.items()
+        if not torch.equal(before[name], norm.running_mean)
+    }
+    assert moved == {14, 15, 16, 17, 18}
+
+
 def test_frozen_statistics_stay_while_training_and_others_move():
     for freeze in (True, False):
         backbone = MobileNetV2(input_size=64, freeze_norm=freeze).train()

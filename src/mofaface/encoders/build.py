@@ -30,6 +30,8 @@ class EncoderConfig:
     "MobileNet: keep the pretrained batch statistics while training."
     frozen_blocks: int = 0
     "MobileNet: how many of its 19 blocks, from the image on, keep their pretrained weights."
+    living_norm: int = 0
+    "MobileNet: how many of its last blocks learn batch statistics although freeze_norm fixes all; else their channels die."
     dropout: float = 0.5
     "The paper's networks: share of fc6 and fc7 features dropped while training."
     gains: CodeGains = field(default_factory=CodeGains)
@@ -44,6 +46,7 @@ def _build_backbone(config: EncoderConfig) -> Backbone:
                 config.readout,
                 freeze_norm=config.freeze_norm,
                 frozen_blocks=config.frozen_blocks,
+                living_norm=config.living_norm,
             )
         case "alexnet":
             return AlexNet(config.dropout)

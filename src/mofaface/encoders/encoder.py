@@ -20,7 +20,10 @@ class Encoder(nn.Module):
         return self.head(self.backbone(images))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """All parameters: "z" predict the z-translation alone, "rest" are the others."""
-        z = list(self.head.z.parameters())
-        chosen = {id(parameter) for parameter in z}
-        return {"z": z, "rest": [parameter for parameter in self.parameters() if id(parameter) not in chosen]}
+        """All parameters: "z" predict the z-translation alone, "backbone" may be pretrained, "rest" are new."""
+        groups: dict[str, list[nn.Parameter]] = {"z": [], "backbone": [], "rest": []}
+        pretrained = self.backbone.pretrained_shapes()
+        for name, parameter in self.named_parameters():
+            known = name.removeprefix("backbone.") in pretrained
+            groups["z" if name.startswith("head.z.") else "backbone" if known else "rest"].append(parameter)
+        return groups

@@ -4,7 +4,7 @@ Averaging over the picture, as the classifier does, throws away where things are
 need exactly that, so the default readout takes two maps whose cells it keeps apart: one from the middle of
 the network, where places are sharpest, and the last one, which has seen most. Each is reduced to a few
 channels per cell and flattened; the averages follow. docs/encoders.md has the measurement. The narrow readout ends one
-layer earlier: the last one widens 320 channels to 1280 for a classifier's thousand names, half of a small network's numbers.
+layer earlier: the last one widens 320 channels to 1280 for a classifier's thousand names.
 """
 
 from typing import ClassVar, Literal
@@ -119,12 +119,15 @@ class MobileNetV2(Backbone):
         readout_channels: tuple[int, int] = (32, 96),
         freeze_norm: bool = False,
         frozen_blocks: int = 0,
+        living_norm: int = 0,
     ):
-        """`freeze_norm` fixes the batch statistics; the first `frozen_blocks` of 19 learn nothing at all."""
+        """`freeze_norm` fixes the batch statistics, but for the last `living_norm` blocks; the first `frozen_blocks`
+        of 19 learn nothing at all."""
         super().__init__(InputFormat(input_size, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB))
         self.features = _features(widened=readout != "narrow")
         self.freeze_norm = freeze_norm
         self.frozen_blocks = frozen_blocks
+        self.living_norm = living_norm
         self.features[:frozen_blocks].requires_grad_(False)
         last = NARROW_CHANNELS if readout == "narrow" else LAST_CHANNELS
         self.readout = None if readout == "average" else GridReadout(input_size, *readout_channels, last)
@@ -141,7 +144,8 @@ class MobileNetV2(Backbone):
 
     def train(self, mode: bool = True) -> "MobileNetV2":
         super().train(mode)
-        fixed = self.features if self.freeze_norm else self.features[: self.frozen_blocks]
+        count = len(self.features) - self.living_norm if self.freeze_norm else self.frozen_blocks
+        fixed = self.features[:count]
         for module in fixed.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()

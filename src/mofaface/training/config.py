@@ -20,6 +20,8 @@ class OptimiserConfig:
     """Learning rate of all parameters but those of the z-translation."""
     rate_z: float = 5e-4
     """Learning rate of the parameters that predict the z-translation."""
+    backbone: float = 1.0
+    """Rate of the layers that may be pretrained, over that of the others."""
     weight_decay: float = 1e-4
     """Decoupled weight decay (AdamW only)."""
     warmup: int = 200

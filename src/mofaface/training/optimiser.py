@@ -14,10 +14,8 @@ ADADELTA_RHO, ADADELTA_EPS = 0.95, 1e-6
 
 def build_optimiser(encoder: Encoder, config: OptimiserConfig) -> torch.optim.Optimizer:
     """The optimiser of an encoder, with a group of its own for the z-translation."""
-    groups = [
-        {"params": parameters, "rate": config.rate_z if name == "z" else config.rate}
-        for name, parameters in encoder.parameter_groups().items()
-    ]
+    rates = {"z": config.rate_z, "backbone": config.rate * config.backbone, "rest": config.rate}
+    groups = [{"params": p, "rate": rates[name]} for name, p in encoder.parameter_groups().items() if p]
     if config.name == "adadelta":
         return Adadelta(groups, lr=config.rate, rho=ADADELTA_RHO, eps=ADADELTA_EPS)
     # The second moment forgets fast: with 0.999 a sudden gradient makes steps of three times the rate, and a run diverges.
