@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import mofaface
+from mofaface.crop import crops_to_tensor, cut_crop
+from mofaface.encoders.mobilenet import dead_channels
 from mofaface.evaluation.points import five_points
 from mofaface.facemesh import find_mesh
 from mofaface.photo import read_photo
@@ -39,3 +41,10 @@ def test_shipped_model_has_the_modes_and_size_of_the_paper():
     model = mofaface.load_face_model()
     assert (model.layout.shape, model.layout.expression, model.layout.reflectance) == (80, 64, 80)
     assert model.layout.size == 257 and 20_000 <= model.vertices <= 30_000
+
+
+def test_the_depth_of_the_shipped_network_is_alive(reconstruct):
+    photos = [read_photo(path) for path in EXAMPLES]
+    crops = crops_to_tensor([cut_crop(photo, reconstruct.detect(photo).faces[0]) for photo in photos])
+    dead = dead_channels(reconstruct.autoencoder.encoder.backbone, crops)
+    assert max(share for name, share in dead.items() if int(name.split(".")[0]) >= 14) < 0.5

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from mofaface.encoders.mobilenet import GridReadout, MobileNetV2, _normalised
+from mofaface.encoders.mobilenet import GridReadout, MobileNetV2, _normalised, dead_channels
 
 
 def test_the_network_has_the_parameters_of_torchvision():
@@ -95,3 +95,15 @@ def test_frozen_blocks_learn_nothing_and_the_others_all_do():
     assert torch.equal(before, backbone.features[3].conv[1][1].running_mean)
     assert all(parameter.grad is None for parameter in backbone.features[:4].parameters())
     assert all(parameter.grad is not None for parameter in backbone.features[4:].parameters())
+
+
+def test_dead_channels_are_counted_in_their_layer():
+    torch.manual_seed(0)
+    backbone = MobileNetV2(input_size=64).eval()
+    images = torch.rand(2, 3, 240, 240)
+    before = dead_channels(backbone, images)
+    with torch.no_grad():
+        backbone.features[18][1].bias[:320] = -100.0
+    after = dead_channels(backbone, images)
+    assert after["18"] >= 0.25 and after["18"] > before["18"]
+    assert {k: v for k, v in after.items() if k != "18"} == {k: v for k, v in before.items() if k != "18"}

@@ -150,3 +150,24 @@ class MobileNetV2(Backbone):
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
         return self
+
+
+@torch.no_grad()
+def dead_channels(backbone: MobileNetV2, images: Float[Tensor, "batch 3 _ _"]) -> dict[str, float]:
+    """The share of channels that are zero everywhere in all images, after each rectifying layer: they say nothing and
+    learn nothing."""
+    found: dict[str, float] = {}
+    hooks = []
+    for name, layer in backbone.features.named_modules():
+        if isinstance(layer, ConvNorm):
+
+            def count(_: nn.Module, __: object, output: Tensor, name: str = name) -> None:
+                found[name] = (output.amax((0, 2, 3)) == 0).float().mean().item()
+
+            hooks.append(layer.register_forward_hook(count))
+    try:
+        backbone(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
