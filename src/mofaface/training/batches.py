@@ -6,17 +6,21 @@ Everything is a function of the seed and the iteration, so a resumed run sees ex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from mofaface.corpus import CorpusSplit
 from mofaface.crop import CROP_SIZE
 from mofaface.landmarks import LANDMARK_GROUPS, LANDMARKS_46, MIRROR_68
 from mofaface.training.config import Augmentation
+
+# Share of the pixels across that a blurred crop keeps.
+RESOLUTIONS = (0.25, 0.9)
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,50 @@ class Batch:
         return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
+@dataclass(frozen=True)
+class Change:
+    """How one crop is changed, in this order."""
+
+    mirrored: bool
+    A: Float[np.ndarray, "2 2"]
+    """Where a place goes after that: A @ place + b, pixels of the crop."""
+    b: Float[np.ndarray, "2"]
+    gain: Float[np.ndarray, "3"]
+    """Factors of red, green and blue."""
+    resolution: int
+    """How many pixels across are left; the crop's size where it is not blurred."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether any place goes elsewhere."""
+        return bool((np.eye(2) != self.A).any() or self.b.any())
+
+
 def chosen(count: int, batch: int, seed: int, iteration: int) -> list[int]:
     """The numbers of the photographs that an iteration sees: every epoch is a new permutation of all."""
     first = iteration * batch
     epochs = range(first // count, (first + batch - 1) // count + 1)
-    order = np.concatenate([np.random.default_rng([seed, epoch]).permutation(count) for epoch in epochs])
+    order = np.concatenate([_order(count, seed, epoch) for epoch in epochs])
     start = first - epochs[0] * count
     return order[start : start + batch].tolist()
+
+
+@lru_cache(maxsize=4)
+def _order(count: int, seed: int, epoch: int) -> Int[np.ndarray, "photos"]:
+    """The permutation of an epoch, kept: making it for every iteration would take longer than drawing the rest."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def draw_change(how: Augmentation, rng: np.random.Generator) -> Change:
+    """What happens to one crop, at random."""
+    shift = np.clip(rng.normal(size=2), -2, 2) * how.shift
+    scale, turn = np.exp(np.clip(rng.normal(), -2, 2) * how.scale), np.clip(rng.normal(), -2, 2) * how.turn
+    gain = np.exp(rng.normal() * how.colour + rng.normal(size=3) * how.colour / 3)
+    mirrored, blurred, kept = rng.random() < 0.5, rng.random() < how.blur, rng.uniform(*RESOLUTIONS)
+    c, s, h = scale * np.cos(turn), scale * np.sin(turn), CROP_SIZE / 2
+    A = np.array([[c, -s], [s, c]])
+    b = shift + h - A @ (h, h)
+    return Change(how.flip and mirrored, A, b, gain, round(CROP_SIZE * kept) if blurred else CROP_SIZE)
 
 
 def make_batch(corpus: CorpusSplit, indices: list[int], augmentation: Augmentation, seed: list[int]) -> Batch:
@@ -71,30 +112,29 @@ def augment(
     rng: np.random.Generator,
 ) -> tuple[UInt8[np.ndarray, "240 240 3"], Float[np.ndarray, "68 2"]]:
     """A crop and its landmarks moved, mirrored, recoloured and blurred at random."""
-    shift = np.clip(rng.normal(size=2), -2, 2) * how.shift
-    scale, turn = np.exp(np.clip(rng.normal(), -2, 2) * how.scale), np.clip(rng.normal(), -2, 2) * how.turn
-    gain = np.exp(rng.normal() * how.colour + rng.normal(size=3) * how.colour / 3)
-    mirrored, blurred, resolution = rng.random() < 0.5, rng.random() < how.blur, rng.uniform(0.25, 0.9)
-    if how.flip and mirrored:
+    return change_crop(image, landmarks, draw_change(how, rng))
+
+
+def change_crop(
+    image: UInt8[np.ndarray, "240 240 3"], landmarks: Float[np.ndarray, "68 2"], change: Change
+) -> tuple[UInt8[np.ndarray, "240 240 3"], Float[np.ndarray, "68 2"]]:
+    """A crop and its landmarks, changed on the CPU; device_corpus.py does the same to a whole batch in torch."""
+    if change.mirrored:
         image = image[:, ::-1]
         landmarks = (landmarks * [-1, 1] + [CROP_SIZE, 0])[list(MIRROR_68)]
-    if how.shift or how.scale or how.turn:
-        c, s, h = scale * np.cos(turn), scale * np.sin(turn), CROP_SIZE / 2
-        A = np.array([[c, -s], [s, c]])
-        b = shift + h - A @ (h, h)
+    if change.moves:
         # OpenCV counts pixel centres from 0, we from 0.5.
-        M = np.column_stack((A, b + A @ (0.5, 0.5) - 0.5))
+        M = np.column_stack((change.A, change.b + change.A @ (0.5, 0.5) - 0.5))
         image = cv2.warpAffine(
             np.ascontiguousarray(image), M, (CROP_SIZE, CROP_SIZE), borderMode=cv2.BORDER_REPLICATE
         )
-        landmarks = landmarks @ A.T + b
-    if how.colour:
-        table = np.clip(np.arange(256)[:, None] * gain, 0, 255).round().astype(np.uint8)
+        landmarks = landmarks @ change.A.T + change.b
+    if (change.gain != 1).any():
+        table = np.clip(np.arange(256)[:, None] * change.gain, 0, 255).round().astype(np.uint8)
         image = cv2.LUT(np.ascontiguousarray(image), table[None])
-    if blurred:
+    if change.resolution < CROP_SIZE:
         # The size, not a factor: OpenCV cuts the part of a pixel that a factor leaves over, which moves the picture.
-        small_size = (round(CROP_SIZE * resolution),) * 2
-        small = cv2.resize(image, small_size, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(image, (change.resolution,) * 2, interpolation=cv2.INTER_AREA)
         image = cv2.resize(small, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
     return np.ascontiguousarray(image), np.asarray(landmarks, np.float32)
 
