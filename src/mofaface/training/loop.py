@@ -1,8 +1,9 @@
 """The training loop."""
 
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,14 +18,17 @@ from mofaface.encoders import Encoder, build_encoder
 from mofaface.face_model import FaceModel
 from mofaface.face_models import load_face_model
 from mofaface.kernels import loss_terms
-from mofaface.losses import total
 from mofaface.training.batches import Batch, batches
 from mofaface.training.checkpoint import read_checkpoint, write_checkpoint
 from mofaface.training.config import TrainConfig, to_plain
+from mofaface.training.device_corpus import DeviceCorpus, Draw, draws, on_device
+from mofaface.training.graph import CudaRecorder, GraphedStep
 from mofaface.training.interrupt import gentle_interrupt
 from mofaface.training.monitor import Monitor
 from mofaface.training.optimiser import build_optimiser, set_rates
 from mofaface.training.start import carry_encoder
+from mofaface.training.step import Step
+from mofaface.training.tally import Tally
 from mofaface.training.validation import pictures, validate
 from mofaface.weights import find_weights, read_autoencoder, write_weights
 
@@ -62,70 +66,54 @@ class Trainer:
         # Depthwise convolutions are several times faster with the channels last.
         encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.autoencoder = Autoencoder(encoder, decoder).to(self.device)
-        self.terms = loss_terms(decoder, torch.cat((model.landmarks_46, model.landmarks_68[:17])))
-        self.optimiser = build_optimiser(encoder, config.optimiser)
+        terms = loss_terms(decoder, torch.cat((model.landmarks_46, model.landmarks_68[:17])))
+        on_gpu = self.device == "cuda"
+        self.optimiser = build_optimiser(encoder, config.optimiser, on_device=on_gpu)
         average = get_ema_multi_avg_fn(config.average)
-        self.average = AveragedModel(encoder, multi_avg_fn=average, use_buffers=True)
+        self.average = AveragedModel(encoder, torch.device(self.device), multi_avg_fn=average, use_buffers=True)
+        self.tally = Tally(self.device)
+        self._step = Step(config, encoder, terms, self.optimiser, self.average, self.tally)
+        self._learn: Callable[[Batch | Draw], None] = self._learn_from
+        if on_gpu and config.cuda_graph:
+            self._learn = GraphedStep(self._learn_from, self.device, CudaRecorder())
+        self.corpus: DeviceCorpus | None = None
+        """Where the crops of draws are."""
         self.iteration = 0
-        self.skipped = 0
 
     @property
     def parts(self) -> dict[str, torch.nn.Module]:
         """What a checkpoint holds beside the optimiser."""
         return {"encoder": self.autoencoder.encoder, "average": self.average}
 
-    def step(self, batch: Batch) -> dict[str, float]:
-        """One iteration; returns the terms of the loss, means over the batch."""
+    def step(self, given: Batch | Draw) -> None:
+        """One iteration on a batch, or on what was drawn of the corpus on the device; `tally` has its values."""
         config = self.config
         set_rates(self.optimiser, config.optimiser, self.iteration, config.iterations)
         # Dropout's masks depend on the iteration alone, so that a resumed run draws the same ones.
         torch.manual_seed(hash((config.seed, self.iteration)))
-        self.autoencoder.train()
-        statistics = [buffer.clone() for buffer in self.autoencoder.encoder.buffers()]
-        with torch.autocast(self.device, torch.bfloat16, enabled=config.bfloat16):
-            code = self.autoencoder.encoder(batch.image)
-        terms = self.terms(code, batch.image, *self._points(batch))
-        loss = total(terms.photo, terms.land, code, config.weights).mean()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        values = {"loss": loss.item(), "photo": terms.photo.mean().item()} | _landmark_values(
-            terms.places, batch
-        )
-        if self._move(loss.item()):
-            if self.config.average:
-                self.average.update_parameters(self.autoencoder.encoder)
-        else:
-            for buffer, before in zip(self.autoencoder.encoder.buffers(), statistics, strict=True):
-                buffer.copy_(before)
+        self._learn(given)
         self.iteration += 1
-        return values
+        # A GPU is asked only where it is waited for anyway, for a line of the log.
+        if self.device == "cpu" or self.iteration % config.log_every == 0:
+            self._tell_skips()
 
-    def _points(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Places of the 46 landmarks and of the jaw's 17 points, and what each counts."""
-        jaw = self.config.weights.contour * batch.contour_confidence
-        return torch.cat((batch.landmarks, batch.contour), 1), torch.cat((batch.confidence, jaw), 1)
+    def _learn_from(self, given: Batch | Draw) -> None:
+        if isinstance(given, Draw):
+            assert self.corpus is not None  # it was drawn of this corpus
+            given = self.corpus.batch(given)
+        self._step(given)
 
-    def _move(self, loss: float) -> bool:
-        """Let the optimiser step and return True, unless a NaN or an infinity would poison the network."""
-        parameters = [
-            p for group in self.optimiser.param_groups for p in group["params"] if p.grad is not None
-        ]
-        if self.config.optimiser.clip:
-            norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimiser.clip)
-        else:
-            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if not (torch.isfinite(norm) and loss == loss):
-            self.skipped += 1
-            log.warning("iteration %d skipped: its loss or gradient is not finite", self.iteration)
-            if self.skipped >= MOST_SKIPPED:
-                raise TrainingError(
-                    f"{MOST_SKIPPED} iterations in a row gave no finite gradient; "
-                    "lower the learning rate (--optimiser.rate) and resume"
-                )
-            return False
-        self.skipped = 0
-        self.optimiser.step()
-        return True
+    def _tell_skips(self) -> None:
+        """Warn of iterations that would have poisoned the network; TrainingError where they do not end."""
+        skipped, row = self.tally.skips()
+        if skipped:
+            sentence = "%d skipped until iteration %d: the loss or its gradient is not finite"
+            log.warning(sentence, skipped, self.iteration)
+        if row >= MOST_SKIPPED:
+            raise TrainingError(
+                f"{MOST_SKIPPED} iterations in a row gave no finite gradient; "
+                "lower the learning rate (--optimiser.rate) and resume"
+            )
 
     @property
     def best(self) -> Autoencoder:
@@ -148,17 +136,9 @@ class Trainer:
         write_weights(self.config.out / "weights.safetensors", state, self.config.encoder, decoder, training)
 
     def resume(self) -> None:
-        """Go on from the checkpoint of the run's folder."""
+        """Go on from the checkpoint of the run's folder, before the first step: a recorded one keeps its state in place."""
         path = self.config.out / "checkpoint.safetensors"
         self.iteration = read_checkpoint(path, self.parts, self.optimiser)["iteration"]
-
-
-def _landmark_values(places: torch.Tensor, batch: Batch) -> dict[str, float]:
-    """E_land of the 46 landmarks and their mean distance in pixels, means over the batch."""
-    difference = places[:, : batch.landmarks.shape[1]] - batch.landmarks
-    square = ((difference / batch.image.shape[-1]) ** 2).sum(-1)
-    land = (batch.confidence * square).sum(-1).mean().item()
-    return {"land": land, "landmark_px": difference.norm(dim=-1).mean().item()}
 
 
 def check_start(config: TrainConfig) -> None:
@@ -222,20 +202,18 @@ def _run(
     config = trainer.config
     if trainer.iteration == 0:
         _validate(trainer, monitor, held_out)
-    stream = batches(
-        photographs, config.batch, config.augmentation, config.seed, trainer.iteration, config.iterations
-    )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         task = progress.add_task("training", total=config.iterations, completed=trainer.iteration)
         started = time.perf_counter()
-        for batch in stream:
-            terms = trainer.step(batch.to(trainer.device))
-            monitor.add(**terms)
-            progress.update(task, completed=trainer.iteration, description=f"loss {terms['loss']:.4f}")
+        for given in _stream(trainer, photographs):
+            trainer.step(given)
+            progress.update(task, completed=trainer.iteration)
             if trainer.iteration % config.log_every == 0:
+                means = trainer.tally.means()
                 rate = config.log_every * config.batch / (time.perf_counter() - started)
-                monitor.line(trainer.iteration, photos_per_second=rate)
+                monitor.line(trainer.iteration, **means, photos_per_second=rate)
+                progress.update(task, description=f"loss {means['loss'] or math.nan:.4f}")
                 started = time.perf_counter()
             if trainer.iteration % config.checkpoint_every == 0:
                 trainer.save()
@@ -245,8 +223,19 @@ def _run(
                 break
 
 
+def _stream(trainer: Trainer, photographs: CorpusSplit) -> Iterator[Batch] | Iterator[Draw]:
+    """What the remaining iterations learn from: draws of the corpus on the device, or batches made on the CPU."""
+    config = trainer.config
+    how = config.batch, config.augmentation, config.seed, trainer.iteration, config.iterations
+    trainer.corpus = on_device(photographs, config, trainer.device)
+    if trainer.corpus is not None:
+        return draws(len(photographs), *how)
+    return (batch.to(trainer.device) for batch in batches(photographs, *how))
+
+
 def _validate(trainer: Trainer, monitor: Monitor, held_out: CorpusSplit) -> None:
     result = validate(trainer.best, held_out, trainer.config.validate_photos)
-    entry = monitor.line(trainer.iteration, **{f"validation_{name}": value for name, value in result.items()})
+    values = {f"validation_{name}": value for name, value in result.items()}
+    entry = monitor.line(trainer.iteration, **trainer.tally.means(), **values)
     log.info("validation %s", entry)
     monitor.picture(trainer.iteration, "faces", pictures(trainer.best, held_out))

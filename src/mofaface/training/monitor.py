@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import subprocess
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +27,10 @@ class Monitor:
         (self.folder / "run.json").write_text(json.dumps(description, indent=1))
         (self.folder / "config.json").write_text(json.dumps(to_plain(config), indent=1))
         self._writer = _tensorboard(self.folder)
-        self._kept: dict[str, list[float]] = defaultdict(list)
-
-    def add(self, **values: float) -> None:
-        """Keep values of an iteration; the next line holds the means of those that are numbers."""
-        for name, value in values.items():
-            self._kept[name] += [float(value)] if math.isfinite(value) else []
 
     def line(self, iteration: int, **values: Any) -> dict[str, Any]:
-        """Write a line with these values and the means of what was added since the last one."""
-        means = {name: float(np.mean(v)) if v else None for name, v in self._kept.items()}
-        self._kept.clear()
-        entry = {"iteration": iteration, **means, **values}
+        """Write a line with these values."""
+        entry = {"iteration": iteration, **values}
         with open(self.folder / "log.jsonl", "a") as file:
             file.write(json.dumps(entry) + "\n")
         if self._writer:

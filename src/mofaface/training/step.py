@@ -1,0 +1,126 @@
+"""One iteration of training, from a batch to moved weights.
+
+Nothing in it asks a GPU for a value, so that a CUDA graph can record it (graph.py): what depends on values is decided
+on the device, and what a run tells is added up there.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from mofaface.encoders import Encoder
+from mofaface.kernels.terms import Terms
+from mofaface.losses import total
+from mofaface.training.batches import Batch
+from mofaface.training.config import TrainConfig
+from mofaface.training.optimiser import step_where
+from mofaface.training.tally import Tally
+
+
+class Step:
+    """The parts that an iteration moves, and the moving of them."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        encoder: Encoder,
+        terms: Callable[..., Terms],
+        optimiser: torch.optim.Optimizer,
+        average: AveragedModel,
+        tally: Tally,
+    ):
+        self.config = config
+        self.encoder, self.terms = encoder, terms
+        self.optimiser, self.average, self.tally = optimiser, average, tally
+
+    def __call__(self, batch: Batch) -> None:
+        """Learn from a batch; unless its loss or gradient is no number, then nothing changes."""
+        config = self.config
+        self.encoder.train()
+        statistics = Statistics(self.encoder.buffers())
+        with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=config.bfloat16):
+            code = self.encoder(batch.image)
+        jaw = config.weights.contour * batch.contour_confidence
+        places = torch.cat((batch.landmarks, batch.contour), 1)
+        terms = self.terms(code, batch.image, places, torch.cat((batch.confidence, jaw), 1))
+        loss = total(terms.photo, terms.land, code, config.weights).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        finite = torch.isfinite(self._clipped()) & (loss == loss)
+        step_where(self.optimiser, finite)
+        statistics.restore_unless(finite)
+        if config.average:
+            update_average(self.average, self.encoder, config.average, finite)
+        values = (loss.detach(), terms.photo.detach().mean(), *landmark_values(terms.places, batch))
+        self.tally.add(torch.stack(values), finite)
+
+    def _clipped(self) -> Float[Tensor, ""]:
+        """Clip the gradient where the recipe does; its norm before."""
+        parameters = [
+            p for group in self.optimiser.param_groups for p in group["params"] if p.grad is not None
+        ]
+        if self.config.optimiser.clip:
+            return torch.nn.utils.clip_grad_norm_(parameters, self.config.optimiser.clip)
+        return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+class Statistics:
+    """What a forward pass may change in a network, kept so that it can be taken back."""
+
+    def __init__(self, buffers: Iterable[Tensor]):
+        # One tensor for each type: a network has a hundred buffers of a few numbers.
+        self._buffers: dict[torch.dtype, list[Tensor]] = {}
+        for buffer in buffers:
+            self._buffers.setdefault(buffer.dtype, []).append(buffer)
+        self._before = {dtype: _joined(group) for dtype, group in self._buffers.items()}
+
+    @torch.no_grad()
+    def restore_unless(self, finite: Bool[Tensor, ""]) -> None:
+        """Put everything back where the flag is false."""
+        for dtype, group in self._buffers.items():
+            kept = torch.where(finite, _joined(group), self._before[dtype])
+            parts = kept.split([buffer.numel() for buffer in group])
+            torch._foreach_copy_(
+                group, [part.view_as(buffer) for part, buffer in zip(parts, group, strict=True)]
+            )
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+@torch.no_grad()
+def update_average(average: AveragedModel, encoder: Encoder, decay: float, finite: Bool[Tensor, ""]) -> None:
+    """Move a running average to the encoder's weights and statistics where the flag is true; the first time, all the way.
+
+    AveragedModel's own update asks the device whether it is the first.
+    """
+    share = torch.full_like(finite, 1 - decay, dtype=torch.float32)
+    share.masked_fill_(average.n_averaged == 0, 1).masked_fill_(~finite, 0)
+    pairs: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for old, new in zip(_tensors(average.module), _tensors(encoder), strict=True):
+        if old.is_floating_point():
+            pairs[0].append(old)
+            pairs[1].append(new)
+        else:
+            old.copy_(torch.where(finite, new, old))
+    towards = torch._foreach_sub(pairs[1], pairs[0])
+    torch._foreach_mul_(towards, share)
+    torch._foreach_add_(pairs[0], towards)
+    average.n_averaged += finite
+
+
+def _tensors(module: torch.nn.Module) -> list[Tensor]:
+    return [*(p.detach() for p in module.parameters()), *module.buffers()]
+
+
+def landmark_values(
+    places: Float[Tensor, "batch points 2"], batch: Batch
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """E_land of the 46 landmarks and their mean distance in pixels, means over the batch."""
+    difference = places[:, : batch.landmarks.shape[1]] - batch.landmarks
+    square = ((difference / batch.image.shape[-1]) ** 2).sum(-1)
+    return (batch.confidence * square).sum(-1).mean(), difference.norm(dim=-1).mean()
