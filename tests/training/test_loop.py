@@ -81,7 +81,9 @@ def stop_after(monkeypatch, iterations):
     monkeypatch.setattr(Trainer, "step", limited)
 
 
-def test_resumed_run_equals_an_unbroken_one_bit_for_bit(config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("on_device", ["auto", "yes"])
+def test_resumed_run_equals_an_unbroken_one_bit_for_bit(config, tmp_path, monkeypatch, on_device):
+    config = replace(config, corpus_on_device=on_device)
     train(config)
     broken = replace(config, out=tmp_path / "broken", checkpoint_every=3)
     with monkeypatch.context() as patch, pytest.raises(Stopped):
@@ -93,6 +95,17 @@ def test_resumed_run_equals_an_unbroken_one_bit_for_bit(config, tmp_path, monkey
         format_name = f"mofaface-{file}"
         a, b = (read_tensors(run.out / f"{file}.safetensors", format_name)[0] for run in (config, broken))
         assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_corpus_on_the_device_gives_the_same_run(config):
+    runs = [replace(config, out=config.out / name, corpus_on_device=name) for name in ("no", "yes")]
+    for run in runs:
+        train(run)
+    streamed, kept = (without_speed(lines(run)) for run in runs)
+    assert [entry.keys() for entry in streamed] == [entry.keys() for entry in kept]
+    for a, b in zip(streamed, kept, strict=True):
+        assert b == pytest.approx(a, rel=0.02)
+    assert streamed != kept  # OpenCV rounds, so both were not the same code
 
 
 def test_run_explains_itself(config, model_path):

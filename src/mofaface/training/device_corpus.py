@@ -48,6 +48,10 @@ class Draw:
         ]
         return cls(torch.tensor(rows, dtype=torch.float64))
 
+    def to(self, device: torch.device | str) -> "Draw":
+        """The same numbers on a device."""
+        return Draw(self.numbers.to(device))
+
     @property
     def photos(self) -> Int[Tensor, "batch"]:
         """Numbers of the crops in the corpus."""

@@ -97,6 +97,6 @@ class CudaRecorder:
                 work()
         except RuntimeError as error:
             raise RuntimeError(
-                f"the training step could not be recorded as a CUDA graph ({error}); resume with --no-cuda-graph"
+                f"the training step could not be recorded as a CUDA graph ({error}); train with --no-cuda-graph"
             ) from error
         return graph.replay

@@ -17,7 +17,7 @@ from mofaface.decoder import Decoder
 from mofaface.encoders import Encoder, build_encoder
 from mofaface.face_model import FaceModel
 from mofaface.face_models import load_face_model
-from mofaface.kernels import loss_terms
+from mofaface.kernels import PlainTerms, loss_terms
 from mofaface.training.batches import Batch, batches
 from mofaface.training.checkpoint import read_checkpoint, write_checkpoint
 from mofaface.training.config import TrainConfig, to_plain
@@ -70,11 +70,15 @@ class Trainer:
         on_gpu = self.device == "cuda"
         self.optimiser = build_optimiser(encoder, config.optimiser, on_device=on_gpu)
         average = get_ema_multi_avg_fn(config.average)
-        self.average = AveragedModel(encoder, torch.device(self.device), multi_avg_fn=average, use_buffers=True)
+        self.average = AveragedModel(
+            encoder, torch.device(self.device), multi_avg_fn=average, use_buffers=True
+        )
         self.tally = Tally(self.device)
         self._step = Step(config, encoder, terms, self.optimiser, self.average, self.tally)
         self._learn: Callable[[Batch | Draw], None] = self._learn_from
-        if on_gpu and config.cuda_graph:
+        if on_gpu and config.cuda_graph and isinstance(terms, PlainTerms):
+            log.warning("without Triton's kernels the step is launched kernel by kernel; install triton")
+        elif on_gpu and config.cuda_graph:
             self._learn = GraphedStep(self._learn_from, self.device, CudaRecorder())
         self.corpus: DeviceCorpus | None = None
         """Where the crops of draws are."""

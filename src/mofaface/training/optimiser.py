@@ -73,7 +73,7 @@ def step_where(optimiser: torch.optim.Optimizer, finite: Tensor) -> None:
 
 
 class DeviceAdadelta(torch.optim.Adadelta):
-    """torch.optim.Adadelta with the same state, for a CUDA graph: it does nothing where `found_inf` is 1."""
+    """torch.optim.Adadelta with the same state, for a CUDA graph: rates are tensors, and where `found_inf` is 1 nothing moves."""
 
     found_inf: Tensor | None = None
 
@@ -95,10 +95,18 @@ class DeviceAdadelta(torch.optim.Adadelta):
             state["acc_delta"] = torch.zeros_like(p, memory_format=torch.preserve_format)
         moves = torch.ones_like(state["step"]) if self.found_inf is None else 1 - self.found_inf
         state["step"] += moves
-        # Kept in one pass where there is a kernel for it: operation by operation, seven times as much memory is moved.
-        step = plain_step if adadelta_step is None or not p.is_cuda else adadelta_step
+        # In one pass where there is a kernel for it: operation by operation, several times as much memory is moved.
+        step = adadelta_step if adadelta_step is not None and _simple(p, gradient) else plain_step
         tensors = (p, gradient, state["square_avg"], state["acc_delta"], group["lr"], moves)
         step(*tensors, group["rho"], group["eps"], group["weight_decay"])
+
+
+def _simple(p: Tensor, gradient: Tensor) -> bool:
+    """Whether the kernel takes a parameter: float32 on CUDA in a usual order, its gradient in the same."""
+    usual = p.is_contiguous() or (p.dim() == 4 and p.is_contiguous(memory_format=torch.channels_last))
+    return (
+        usual and p.is_cuda and p.dtype == gradient.dtype == torch.float32 and p.stride() == gradient.stride()
+    )
 
 
 def plain_step(
