@@ -14,7 +14,7 @@ from mofaface.training.config import OptimiserConfig
 try:
     from mofaface.kernels.triton_adadelta import adadelta_step
 except ImportError:
-    adadelta_step = None
+    adadelta_step = None  # type: ignore[assignment]
 
 # Zeiler (2012) and Caffe's solver, which the paper used; the paper names only the rates.
 ADADELTA_RHO, ADADELTA_EPS = 0.95, 1e-6
@@ -73,7 +73,7 @@ def step_where(optimiser: torch.optim.Optimizer, finite: Tensor) -> None:
 
 
 class DeviceAdadelta(torch.optim.Adadelta):
-    """torch.optim.Adadelta with the same state, for a CUDA graph: rates are tensors, and where `found_inf` is 1 nothing moves."""
+    """torch.optim.Adadelta with the same state, for a CUDA graph: rates are tensors, and `found_inf` of 1 moves nothing."""
 
     found_inf: Tensor | None = None
 
