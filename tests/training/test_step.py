@@ -81,7 +81,8 @@ def test_what_asks_for_a_value_is_noticed(asks):
         asks(torch.rand(3))
 
 
-def test_the_running_average_is_torchs():
+@pytest.mark.parametrize("on_device", [True, False])
+def test_the_running_average_is_torchs(on_device):
     encoder = encoder_of("mobilenet")
     ours, theirs = (
         AveragedModel(encoder, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True) for _ in range(2)
@@ -91,7 +92,7 @@ def test_the_running_average_is_torchs():
         with torch.no_grad():
             for tensor in (*encoder.parameters(), *encoder.buffers()):
                 tensor.copy_(torch.rand_like(tensor) if tensor.is_floating_point() else tensor + 1)
-        update_average(ours, encoder, 0.9, torch.tensor(True))
+        update_average(ours, encoder, 0.9, torch.tensor(True), on_device)
         theirs.update_parameters(encoder)
     for (name, value), (_, other) in zip(ours.state_dict().items(), theirs.state_dict().items(), strict=True):
         if value.is_floating_point():

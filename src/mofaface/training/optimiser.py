@@ -82,23 +82,23 @@ class DeviceAdadelta(torch.optim.Adadelta):
         """One step; closures are not taken."""
         if closure is not None:
             raise ValueError("DeviceAdadelta takes no closure; use torch.optim.Adadelta")
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._move(p, p.grad, group)
-
-    def _move(self, p: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[p]
-        if not state:
-            state["step"] = torch.zeros((), device=p.device)
-            state["square_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-            state["acc_delta"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-        moves = torch.ones_like(state["step"]) if self.found_inf is None else 1 - self.found_inf
-        state["step"] += moves
-        # In one pass where there is a kernel for it: operation by operation, several times as much memory is moved.
-        step = adadelta_step if adadelta_step is not None and _simple(p, gradient) else plain_step
-        tensors = (p, gradient, state["square_avg"], state["acc_delta"], group["lr"], moves)
-        step(*tensors, group["rho"], group["eps"], group["weight_decay"])
+        moving = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if not moving:
+            return
+        for _, p in moving:
+            if not self.state[p]:
+                self.state[p]["step"] = torch.zeros((), device=p.device)
+                self.state[p]["square_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+                self.state[p]["acc_delta"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        counts = [self.state[p]["step"] for _, p in moving]
+        moves = torch.ones_like(counts[0]) if self.found_inf is None else 1 - self.found_inf
+        # A list, because a single tensor would be read as a number.
+        torch._foreach_add_(counts, [moves] * len(counts))
+        for group, p in moving:
+            tensors = (p, p.grad, self.state[p]["square_avg"], self.state[p]["acc_delta"], group["lr"], moves)
+            # In one pass where there is a kernel for it: operation by operation, several times as much memory is moved.
+            step = adadelta_step if adadelta_step is not None and _simple(p, p.grad) else plain_step
+            step(*tensors, group["rho"], group["eps"], group["weight_decay"])
 
 
 def _simple(p: Tensor, gradient: Tensor) -> bool:

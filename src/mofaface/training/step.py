@@ -35,6 +35,8 @@ class Step:
         self.config = config
         self.encoder, self.terms = encoder, terms
         self.optimiser, self.average, self.tally = optimiser, average, tally
+        # Where reading a value costs nothing, a plain decision is the faster one.
+        self._on_device: bool = optimiser.defaults["capturable"]
 
     def __call__(self, batch: Batch) -> None:
         """Learn from a batch; unless its loss or gradient is no number, then nothing changes."""
@@ -51,9 +53,10 @@ class Step:
         loss.backward()
         finite = torch.isfinite(self._clipped()) & (loss == loss)
         step_where(self.optimiser, finite)
-        statistics.restore_unless(finite)
-        if config.average:
-            update_average(self.average, self.encoder, config.average, finite)
+        if self._on_device or not finite:
+            statistics.restore_unless(finite)
+        if config.average and (self._on_device or finite):
+            update_average(self.average, self.encoder, config.average, finite, self._on_device)
         values = (loss.detach(), terms.photo.detach().mean(), *landmark_values(terms.places, batch))
         self.tally.add(torch.stack(values), finite)
 
@@ -93,23 +96,28 @@ def _joined(tensors: list[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def update_average(average: AveragedModel, encoder: Encoder, decay: float, finite: Bool[Tensor, ""]) -> None:
+def update_average(
+    average: AveragedModel, encoder: Encoder, decay: float, finite: Bool[Tensor, ""], on_device: bool
+) -> None:
     """Move a running average to the encoder's weights and statistics where the flag is true; the first time, all the way.
 
-    AveragedModel's own update asks the device whether it is the first.
+    AveragedModel's own update asks whether it is the first; `on_device` nothing is asked.
     """
     share = torch.full_like(finite, 1 - decay, dtype=torch.float32)
     share.masked_fill_(average.n_averaged == 0, 1).masked_fill_(~finite, 0)
-    pairs: tuple[list[Tensor], list[Tensor]] = ([], [])
+    olds, news = [], []
     for old, new in zip(_tensors(average.module), _tensors(encoder), strict=True):
         if old.is_floating_point():
-            pairs[0].append(old)
-            pairs[1].append(new)
+            olds.append(old)
+            news.append(new)
         else:
             old.copy_(torch.where(finite, new, old))
-    towards = torch._foreach_sub(pairs[1], pairs[0])
-    torch._foreach_mul_(towards, share)
-    torch._foreach_add_(pairs[0], towards)
+    if on_device:
+        towards = torch._foreach_sub(news, olds)
+        torch._foreach_mul_(towards, share)
+        torch._foreach_add_(olds, towards)
+    else:
+        torch._foreach_lerp_(olds, news, share.item())
     average.n_averaged += finite
 
 
