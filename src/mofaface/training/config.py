@@ -66,7 +66,9 @@ class TrainConfig:
     camera: Camera = field(default_factory=Camera)
     """The camera that crops are seen with."""
     encoder: EncoderConfig = field(
-        default_factory=lambda: EncoderConfig(input_size=128, freeze_norm=True, frozen_blocks=4)
+        default_factory=lambda: EncoderConfig(
+            input_size=128, readout="narrow", freeze_norm=True, frozen_blocks=4, living_norm=4
+        )
     )
     """Which network, and its units."""
     pretrained: Path | None = None
@@ -76,10 +78,10 @@ class TrainConfig:
     start_model: str | None = None
     """Face model of the weights in `start`, if it is not the run's own; both need the same mesh."""
     weights: LossWeights = field(
-        default_factory=lambda: LossWeights(land=3, reg=1e-4, beta=2, light=0.3, contour=0.3)
+        default_factory=lambda: LossWeights(land=2.5, reg=1e-4, beta=0.4, light=0.12, contour=0.3)
     )
     """Weights of the loss."""
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(backbone=0.3))
     """How the parameters move."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Random changes of the crops."""
