@@ -194,12 +194,12 @@ def minimise(problem: Problem, x: Float[Tensor, "size"], stage: Stage, tolerance
     free = torch.cat([torch.arange(slices[name].start, slices[name].stop) for name in stage.free]).to(
         x.device
     )
-    E, damping, small = problem.energy(x), _FIRST_DAMPING, 0
-    g, H = problem.system(x)
+    (E, g), damping, small = problem.slope(x), _FIRST_DAMPING, 0
+    H = problem.matrix(x)
     for iteration in range(1, stage.iterations + 1):
         step = _step(g[free], H[free][:, free], damping)
         trial = x.index_add(0, free, step.to(x))
-        E_trial = problem.energy(trial)
+        E_trial, g_trial = problem.slope(trial)
         if not E_trial < E:
             damping *= 5
             if damping > _MOST_DAMPING:
@@ -210,7 +210,7 @@ def minimise(problem: Problem, x: Float[Tensor, "size"], stage: Stage, tolerance
         if small == 2:
             reason = f"two steps in a row lowered the energy by less than {tolerance:g} of it"
             return Descent(x, E, iteration, True, reason)
-        g, H = problem.system(x)
+        g, H = g_trial, problem.matrix(x)
     return Descent(x, E, stage.iterations, False, f"the last stage's {stage.iterations} steps were used up")
 
 

@@ -1,4 +1,8 @@
-"""The energy of one photograph as a function of the packed code, with its gradient and Gauss–Newton matrix."""
+"""The energy of one photograph as a function of the packed code, with its gradient and Gauss–Newton matrix.
+
+Energy and gradient are those of all vertices, by the fastest code that can. The matrix only says how far to go which
+way, so that it may come from a sample of the vertices without moving the place where a fit ends.
+"""
 
 import math
 from dataclasses import dataclass
@@ -7,15 +11,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mofaface.code import CodeLayout
 from mofaface.decoder import Decoder
-from mofaface.jacobian import Linearisation, visible_rows
+from mofaface.jacobian import Linearisation
 from mofaface.kernels import loss_terms
-from mofaface.losses import USUAL_LIGHT, LossWeights, safe_norm, total
-from mofaface.sampling import sample_bilinear
+from mofaface.kernels.packing import nearby
+from mofaface.losses import USUAL_LIGHT, LossWeights, safe_norm
 
 # A vertex this near to its colour (RGB distance) gets no more weight: a perfect pixel must not rule the rest.
 _NEAREST = 0.02
 _ROWS_AT_ONCE = 4096
+# Multiples of the golden section, modulo one, fall between each other for ever.
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,38 @@ class Tools:
         self.decoder = decoder
         self.linear = Linearisation(decoder)
         self.terms = loss_terms(decoder, decoder.model.landmarks_46)
+        model = decoder.model
+        rows = nearby(torch.nonzero(model.frontal)[:, 0].cpu().numpy(), model.mean_shape.cpu().numpy())
+        self.rows = torch.from_numpy(rows).to(model.frontal.device)
+        """The frontal vertices along a space-filling curve: evenly chosen ones are evenly spread over the face."""
+
+    def sample(self, count: int | None, turn: int) -> Int[Tensor, "chosen"]:
+        """About so many frontal vertices, evenly spread; those of other turns lie between them."""
+        if count is None or count >= len(self.rows):
+            return self.rows
+        start = turn * _GOLDEN % 1
+        places = (torch.arange(count, device=self.rows.device, dtype=torch.float64) + start) * (
+            len(self.rows) / count
+        )
+        return self.rows[places.long()]
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """c + b·x + x·H x / 2, float64."""
+
+    H: Float[Tensor, "size size"]
+    b: Float[Tensor, "size"]
+    c: float
+
+    def energy(self, x: Float[Tensor, "size"]) -> float:
+        """Its value."""
+        x = x.double()
+        return self.c + float(x @ (self.b + self.H @ x / 2))
+
+    def gradient(self, x: Float[Tensor, "size"]) -> Float[Tensor, "size"]:
+        """Its gradient."""
+        return self.b + self.H @ x.double()
 
 
 class Problem:
@@ -55,74 +94,104 @@ class Problem:
         hold: Hold | None = None,
         sample: int | None = None,
     ):
-        """`sample` is the number of vertices that a gradient and matrix are made from; the energy counts all."""
-        self.image, self.tools, self.weights = image, tools, weights
-        self.landmarks, self.hold = landmarks, hold
-        self.decoder = tools.decoder
+        """`sample` is the number of vertices that a matrix is made from; energy and gradient count all."""
+        self.image, self.tools, self.weights, self.landmarks = image, tools, weights, landmarks
         self.layout = tools.decoder.model.layout
-        self.sample, self._random = sample, torch.Generator().manual_seed(0)
+        self.prior = prior(self.layout, weights, hold, image.device)
+        self.sample, self._turn, self._mean = sample, 0, None
 
-    @torch.no_grad()
     def energy(self, x: Float[Tensor, "size"]) -> float:
         """E_loss of a code; infinite where it is no number."""
-        code = self.layout.unpack(x[None])
-        given = self.landmarks
-        targets, confidence = (None, None) if given is None else (given.places, given.confidence)
-        terms = self.tools.terms(code, self.image, targets, confidence)
-        E = float(total(terms.photo, terms.land, code, self.weights))
-        if self.hold is not None:
-            E += float((self.hold.stiffness * (x - self.hold.centre) ** 2).sum())
+        with torch.no_grad():
+            E = self.prior.energy(x) + (
+                float(self._seen(x)) if self.weights.photo else float(self._land(x)[1].square().sum()) / 2
+            )
         return E if math.isfinite(E) else math.inf
 
-    @torch.no_grad()
-    def system(self, x: Float[Tensor, "size"]) -> tuple[Float[Tensor, "size"], Float[Tensor, "size size"]]:
-        """Gradient g and Gauss–Newton matrix H at a code, float64: E(x + d) ≈ E(x) + g·d + d·H d / 2."""
-        linear = self.tools.linear
-        code = self.layout.unpack(x[None])
-        face, point = self.decoder(code), linear.at(code)
-        g, H = self._prior(x)
+    def slope(self, x: Float[Tensor, "size"]) -> tuple[float, Float[Tensor, "size"]]:
+        """E_loss of a code and its gradient, float64."""
         if self.weights.photo:
-            chosen, share = self._chosen(visible_rows(face.front))
-            for rows in chosen.split(_ROWS_AT_ONCE):
-                r = (sample_bilinear(self.image, face.uv_crop[:, rows]) - face.colour[:, rows])[0]
-                weight = self.weights.photo / face.frontal.sum() / safe_norm(r).clamp(min=_NEAREST)
-                root = (share * weight).sqrt()
-                _add(g, H, linear.residuals(self.image, point, face, rows, root), root[:, None] * r)
+            moving = x.detach().requires_grad_()
+            with torch.enable_grad():
+                seen = self._seen(moving)
+            (g,) = torch.autograd.grad(seen, moving)
+            E = float(seen.detach())
+        else:
+            J, r = self._land(x)
+            E, g = float(r.square().sum()) / 2, J.mT @ r
+        E += self.prior.energy(x)
+        return E if math.isfinite(E) else math.inf, g.double() + self.prior.gradient(x)
+
+    @torch.no_grad()
+    def matrix(self, x: Float[Tensor, "size"]) -> Float[Tensor, "size size"]:
+        """The Gauss–Newton matrix H at a code, float64: E(x + d) ≈ E(x) + g·d + d·H d / 2."""
+        H = self.prior.H.clone()
         if self.landmarks is not None and self.weights.land:
-            rows, size = self.decoder.model.landmarks_46, self.decoder.camera.size
-            r = (face.uv_crop[:, rows] - self.landmarks.places)[0] / size
-            root = (2 * self.weights.land * self.landmarks.confidence[0]).sqrt()
-            _add(g, H, root[:, None, None] * linear.places(point, face, rows) / size, root[:, None] * r)
-        return g, H
+            H += _square(self._land(x)[0])
+        if self.weights.photo:
+            H += self._photo(x)
+        return H
 
-    def _chosen(self, rows: Int[Tensor, "rows"]) -> tuple[Int[Tensor, "chosen"], float]:
-        """The vertices of one system, all or a new random sample of them, and what each of them stands for."""
-        if self.sample is None or len(rows) <= self.sample:
-            return rows, 1.0
-        order = torch.randperm(len(rows), generator=self._random)
-        return rows[order[: self.sample].to(rows.device)], len(rows) / self.sample
+    def _seen(self, x: Tensor) -> Tensor:
+        given = self.landmarks
+        targets, confidence = (None, None) if given is None else (given.places, given.confidence)
+        terms = self.tools.terms(self.layout.unpack(x[None]), self.image, targets, confidence)
+        return (self.weights.photo * terms.photo + self.weights.land * terms.land)[0]
 
-    def _prior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient and matrix of the regularisation, the light's prior and the hold, all quadratic."""
-        w, places = self.weights, self.layout.slices()
-        H = torch.zeros(len(x), len(x), dtype=torch.float64, device=x.device)
-        for name, weight in (("alpha", 1.0), ("beta", w.beta), ("delta", w.delta)):
-            H.diagonal()[places[name]] = 2 * w.reg * weight
-        mean = torch.full((3, 3), 1 / 3, dtype=H.dtype, device=x.device)
-        coloured = torch.block_diag(*(torch.eye(3).to(mean) - mean for _ in range(9)))
-        H[places["gamma"], places["gamma"]] = 2 * w.light * coloured
-        ambient = slice(places["gamma"].start, places["gamma"].start + 3)
-        H[ambient, ambient] += 2 * w.light * mean / 3
-        g = H @ x.double()
-        g[ambient] -= 2 * w.light * USUAL_LIGHT / 3
-        if self.hold is not None:
-            H.diagonal().add_(2 * self.hold.stiffness)
-            g += 2 * self.hold.stiffness * (x - self.hold.centre)
-        return g, H
+    def _land(self, x: Tensor) -> tuple[Float[Tensor, "coordinates size"], Float[Tensor, "coordinates"]]:
+        """The landmark term is |r|² / 2: the derivative of r, and r."""
+        if self.landmarks is None:
+            return x.new_zeros(0, len(x)), x.new_zeros(0)
+        decoder, given = self.tools.decoder, self.landmarks
+        uv, J = self.tools.linear.places(self.layout.unpack(x[None]), decoder.model.landmarks_46)
+        root = (2 * self.weights.land * given.confidence[0]).sqrt()[:, None] / decoder.camera.size
+        return (root[..., None] * J).flatten(0, 1), (root * (uv - given.places[0])).flatten()
+
+    def _photo(self, x: Tensor) -> Tensor:
+        linear, rows = self.tools.linear, self.tools.sample(self.sample, self._turn)
+        self._turn += 1
+        point = linear.at(self.layout.unpack(x[None]))
+        H = torch.zeros_like(self.prior.H)
+        for block in rows.split(_ROWS_AT_ONCE):
+            patch = linear.patch(point, block).visible()
+            colours = linear.colours(self.image, point, patch)
+            weight = self.weights.photo / len(rows) / safe_norm(colours.residual).clamp(min=_NEAREST)
+            H += _square(linear.residuals(point, patch, colours, weight.sqrt()).flatten(0, 1))
+        if self.sample is None:
+            return H
+        self._mean = H if self._mean is None else torch.lerp(self._mean, H, max(1 / self._turn, _SHARE))
+        return self._mean
+
+_SHARE = 0.25
+
+def prior(
+    layout: CodeLayout, weights: LossWeights, hold: Hold | None, device: torch.device
+) -> Quadratic:
+    """The regularisation, the light's prior and the hold."""
+    places = layout.slices()
+    H = torch.zeros(layout.size, layout.size, dtype=torch.float64, device=device)
+    for name, weight in (("alpha", 1.0), ("beta", weights.beta), ("delta", weights.delta)):
+        H.diagonal()[places[name]] = 2 * weights.reg * weight
+    mean = torch.full((3, 3), 1 / 3, dtype=H.dtype, device=device)
+    coloured = torch.block_diag(*(torch.eye(3).to(mean) - mean for _ in range(9)))
+    H[places["gamma"], places["gamma"]] = 2 * weights.light * coloured
+    ambient = slice(places["gamma"].start, places["gamma"].start + 3)
+    H[ambient, ambient] += 2 * weights.light * mean / 3
+    b = torch.zeros_like(H[0])
+    b[ambient] -= 2 * weights.light * USUAL_LIGHT / 3
+    c = weights.light * USUAL_LIGHT**2
+    if hold is not None:
+        H.diagonal().add_(2 * hold.stiffness)
+        b -= 2 * hold.stiffness * hold.centre
+        c += float((hold.stiffness * hold.centre**2).sum())
+    return Quadratic(H, b, c)
 
 
-def _add(g: Tensor, H: Tensor, J: Float[Tensor, "rows k size"], r: Float[Tensor, "rows k"]) -> None:
-    """Add the rows' part of Σ |r|² / 2 to gradient and matrix."""
-    A = J.flatten(0, 1)
-    H += (A.mT @ A).double()
-    g += (A.mT @ r.flatten()).double()
+def _square(A: Float[Tensor, "rows size"]) -> Float[Tensor, "size size"]:
+    """AᵀA, float64; what lies below the diagonal is not worked out again."""
+    H = A.new_empty(A.shape[1], A.shape[1])
+    edges = [A.shape[1] * k // 3 for k in range(4)]
+    for start, stop in zip(edges, edges[1:], strict=False):
+        H[start:stop, start:] = A[:, start:stop].mT @ A[:, start:]
+        H[stop:, start:stop] = H[start:stop, stop:].mT
+    return H.double()

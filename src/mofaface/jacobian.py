@@ -1,84 +1,82 @@
-"""The derivative of every vertex's place and colour by the code: B_i of equation 6, assembled.
+"""The derivative of vertices' places and colours by the code: rows of B_i of equation 6, assembled.
 
-Each small map (projection, light, rotation, reading the image) is differentiated by torch on its own; the
-chain over the linear face model is written out, so that the whole 5N × 257 matrix costs a few products of
-matrices. Everything is exact, the one-ring normals included.
+Every small map (projection, light, rotation, reading the image) has its derivative written out; the chain over the
+linear face model is one sparse matrix on its basis. Everything is exact, the one-ring normals included. Only the
+vertices that are asked for, and their rings, are decoded.
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mofaface.camera import MODEL_TO_CAMERA_AXES, project
+from mofaface.camera import MODEL_TO_CAMERA_AXES, Camera, extrinsics, project
 from mofaface.code import Code
-from mofaface.decoder import Decoder, Face, illuminate
-from mofaface.harmonics import harmonics
-from mofaface.mesh import face_normals
-from mofaface.rotation import rotation_matrix
-from mofaface.sampling import sample_bilinear
+from mofaface.decoder import AMBIENT, Decoder, front_facing
+from mofaface.face_model import FaceModel
+from mofaface.harmonics import harmonics, quadratic_form
+from mofaface.mesh import normalise
+from mofaface.rotation import cross_matrix, rotation_matrix
 
 
 class NormalDerivative:
-    """The sparse matrix that takes a motion of the vertices to the change of their one-ring area vectors.
+    """What takes the places of a vertex' ring to the change of its area vector a_i when the ring moves.
 
-    With f = (b − a) × (c − a), ∂f/∂a = [c − b]×, ∂f/∂b = [a − c]× and ∂f/∂c = [b − a]×: where an entry stands
-    depends on the triangles alone and is found once. Every vertex has as many places as the largest ring, the
-    first its own; those left over hold zeros.
+    With f = (b − a) × (c − a), ∂f/∂a = [c − b]×, ∂f/∂b = [a − c]× and ∂f/∂c = [b − a]×: each neighbour moves a_i by
+    [e]× with an edge e of the ring, a difference of its places that depends on the triangles alone. Every vertex has as
+    many places as the largest ring, the first its own; those left over repeat it, with an edge of zero.
     """
 
     def __init__(self, triangles: Int[Tensor, "faces 3"], vertices: int):
         device = triangles.device
-        corners = torch.arange(3, device=device)
-        p, q = (k.flatten() for k in torch.meshgrid(corners, corners, indexing="ij"))
-        itself = torch.arange(vertices, device=device) * (vertices + 1)
-        key = torch.cat((itself, (triangles[:, p] * vertices + triangles[:, q]).flatten()))
+        itself = torch.arange(vertices, device=device)
+        p, q = (k.flatten() for k in torch.meshgrid(*[torch.arange(3, device=device)] * 2, indexing="ij"))
+        near = torch.stack((triangles[:, p].flatten(), triangles[:, q].flatten()))
+        key = torch.cat((itself * (vertices + 1), near[0] * vertices + near[1]))
         pairs, pair_of = torch.unique(key, return_inverse=True)
         row, column = pairs // vertices, pairs % vertices
-        counts = torch.bincount(row, minlength=vertices)
-        slot = torch.arange(len(pairs), device=device) - (counts.cumsum(0) - counts)[row]
-        self.ring = torch.arange(vertices, device=device)[:, None].repeat(1, int(counts.max()))
-        self.pair = torch.full_like(self.ring, len(pairs))
-        self.own = slot[row == column]
-        self.ring[row, slot], self.pair[row, slot] = column, torch.arange(len(pairs), device=device)
+        self.width = torch.bincount(row, minlength=vertices)
+        place = torch.arange(len(pairs), device=device) - (self.width.cumsum(0) - self.width)[row]
+        # Pairs are sorted: what comes before the vertex itself makes room for it.
+        place = torch.where(column == row, 0, torch.where(column < row, place + 1, place))
+        size = int(self.width.max())
+        self.ring = itself[:, None].repeat(1, size)
+        self.ring[row, place] = column
         # The edge opposite corner q runs from corner q + 1 to q + 2; inner edges of a pair's faces cancel.
-        of = pair_of[vertices:].repeat(2)
-        ends = torch.cat((triangles[:, (q + 2) % 3].flatten(), triangles[:, (q + 1) % 3].flatten()))
-        signs = torch.ones(len(ends), dtype=torch.float64, device=device)
-        signs[len(ends) // 2 :] = -1
-        size = (len(pairs) + 1, vertices)
-        places = torch.stack((of, ends))
-        edges = torch.sparse_coo_tensor(places, signs, size, check_invariants=False).coalesce()
-        kept = edges.values() != 0
-        of, ends = edges.indices()[:, kept]
-        starts = torch.searchsorted(of, torch.arange(size[0] + 1, device=device))
-        self.edges, self.vertices = _sparse_rows(starts, ends, edges.values()[kept], size), vertices
+        place = place[pair_of[vertices:]].unflatten(0, (-1, 3, 3))
+        ends = torch.zeros(vertices * size * size, dtype=torch.float64, device=device)
+        for shift, sign in ((2, 1.0), (1, -1.0)):
+            to = (triangles[:, :, None] * size + place) * size + place.roll(-shift, 2)
+            ends.index_add_(0, to.flatten(), torch.full_like(ends[:1], sign).expand(to.numel()))
+        self.ends, self.vertices = ends.reshape(vertices, size, size), vertices
 
-    def edges_at(self, x: Float[Tensor, "vertices 3"]) -> Float[Tensor, "pairs 3"]:
-        """The edge that each pair of neighbours sees (mm), for vertices at x."""
-        if self.edges.dtype != x.dtype:
-            self.edges = self.edges.to(x.dtype)
-        return self.edges @ x
+    def edges(
+        self, around: Float[Tensor, "rows ring 3"], rows: Int[Tensor, "rows"]
+    ) -> Float[Tensor, "rows ring 3"]:
+        """The edge e that each place of the rings sees (mm), the places at `around`."""
+        if self.ends.dtype != around.dtype:
+            self.ends = self.ends.to(around.dtype)
+        return self.ends[rows] @ around
 
     def rows(
         self,
-        edges: Float[Tensor, "pairs 3"],
+        edges: Float[Tensor, "rows ring 3"],
         rows: Int[Tensor, "rows"],
         of_place: Float[Tensor, "rows k 3"],
         of_area: Float[Tensor, "rows k 3"],
     ) -> Tensor:
-        """The sparse matrix (k·rows, 3·vertices) of of_place dx_i + of_area da_i, a_i the area vectors."""
+        """The sparse matrix (k·rows, 3·vertices) of of_place dx_i + of_area da_i."""
         # A row m of a matrix times [e]× is m × e.
-        blocks = torch.linalg.cross(of_area[:, :, None], edges[self.pair[rows]][:, None])
-        blocks[torch.arange(len(rows)), :, self.own[rows]] += of_place
+        blocks = torch.linalg.cross(of_area[:, :, None], edges[:, None])
+        blocks[:, :, 0] += of_place
         columns = 3 * self.ring[rows][:, None, :, None] + torch.arange(3, device=rows.device)
         columns = columns.expand_as(blocks).flatten()
         k, width = of_area.shape[1], 3 * self.ring.shape[1]
         starts = torch.arange(k * len(rows) + 1, device=rows.device) * width
-        size = (k * len(rows), 3 * self.vertices)
-        return _sparse_rows(starts, columns, blocks.flatten(), size)
+        return _sparse_rows(starts, columns, blocks.flatten(), (k * len(rows), 3 * self.vertices))
 
 
 def _sparse_rows(starts: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
@@ -89,79 +87,137 @@ def _sparse_rows(starts: Tensor, columns: Tensor, values: Tensor, size: tuple[in
 
 
 @dataclass(frozen=True)
-class Point:
-    """A code where derivatives are taken, and what all of them share."""
+class Pose:
+    """Where the head of a code lies, and how that changes."""
 
-    code: Code
-    x: Float[Tensor, "vertices 3"]
-    """Model space, mm."""
-    n: Float[Tensor, "vertices 3"]
-    """Unit normals in model space."""
-    length: Float[Tensor, "vertices 1"]
-    """Of the area vectors, mm²."""
     R: Float[Tensor, "3 3"]
     """R_camera_model."""
+    t: Float[Tensor, "3"]
+    """t_camera, mm."""
     dR: Float[Tensor, "3 3 3"]
-    """Its derivative by the rotation vector (last axis)."""
-    edges: Float[Tensor, "pairs 3"]
-    """Of `NormalDerivative.edges_at`."""
+    """Derivative of R by the rotation vector, whose axis is the second."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A code where derivatives are taken, and what all vertices share."""
+
+    code: Code
+    pose: Pose
+    x: Float[Tensor, "vertices 3"]
+    """Model space, mm."""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Some vertices of the face at a point, as the decoder has them; one row per vertex."""
+
+    rows: Int[Tensor, "rows"]
+    x: Float[Tensor, "rows 3"]
+    """Model space, mm."""
+    area: Float[Tensor, "rows 3"]
+    """Area vectors of the one-rings in model space, mm²."""
+    edges: Float[Tensor, "rows ring 3"]
+    """Of `NormalDerivative.edges`."""
+    x_camera: Float[Tensor, "rows 3"]
+    front: Bool[Tensor, "rows"]
+    """Whether the vertex faces the camera."""
+
+    def visible(self) -> "Patch":
+        """Its front-facing vertices."""
+        kept = torch.nonzero(self.front)[:, 0]
+        return Patch(**{f.name: getattr(self, f.name)[kept] for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class Colours:
+    """A patch under the light, beside the picture."""
+
+    n: Float[Tensor, "rows 3"]
+    """Unit normals in model space."""
+    harmonics: Float[Tensor, "rows 9"]
+    reflectance: Float[Tensor, "rows 3"]
+    shading: Float[Tensor, "rows 3"]
+    dshading: Float[Tensor, "rows 3 3"]
+    """Derivative of the shading by the normal in camera space."""
+    residual: Float[Tensor, "rows 3"]
+    """I(u_i) − c_i, RGB."""
+    dimage: Float[Tensor, "rows 3 2"]
+    """Derivative of I(u_i) by the place, RGB for a pixel."""
 
 
 class Linearisation:
-    """Derivatives of a decoder's faces by the packed code. Codes and faces are batches of one."""
+    """Derivatives of a decoder's faces by the packed code. Codes are batches of one."""
 
     def __init__(self, decoder: Decoder):
         self.decoder = decoder
         self.model = model = decoder.model
         self.normals = NormalDerivative(model.triangles, model.vertices)
         self.bases = torch.cat((model.shape_basis, model.expression_basis), -1)
+        self._cage = Cage(model) if model.stored.subdivision is not None else None
 
-    def at(self, code: Code) -> "Point":
+    def at(self, code: Code) -> Point:
         """What every derivative at a code shares."""
-        x = self.model.geometry(code.alpha, code.delta)[0]
-        area = _area_vectors(x, self.model.triangles)
-        length = area.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-        R, dR = _camera_rotation(code.rotation[0])
-        return Point(code, x, area / length, length, R, dR, self.normals.edges_at(x))
+        cage = self._cage
+        x = self.model.geometry(code.alpha, code.delta)[0] if cage is None else cage.geometry(code)
+        return Point(code, self._pose(code), x)
 
-    def places(self, point: "Point", face: Face, rows: Int[Tensor, "rows"]) -> Float[Tensor, "rows 2 size"]:
-        """Derivative of the places u_i in pixels, of the vertices `rows`."""
-        P = self._projection(face.x_camera[0, rows])
-        return self._columns(
-            geometry=P @ point.R @ self.bases[rows],
-            rotation=P @ torch.einsum("abk,nb->nak", point.dR, point.x[rows]),
-            translation=P,
-        )
+    def patch(self, point: Point, rows: Int[Tensor, "rows"]) -> Patch:
+        """The vertices `rows`."""
+        around = point.x[self.normals.ring[rows]]
+        x, edges = around[:, 0], self.normals.edges(around, rows)
+        # A quadratic function is half its derivative along its argument; from here, for the digits' sake.
+        area = torch.linalg.cross(edges, around - x[:, None]).sum(1) / 2
+        x_camera = x @ point.pose.R.mT + point.pose.t
+        return Patch(rows, x, area, edges, x_camera, front_facing(x_camera, area @ point.pose.R.mT))
+
+    def colours(self, image: Float[Tensor, "1 3 height width"], point: Point, patch: Patch) -> Colours:
+        """The colours of a patch, in the model and in the picture."""
+        n = normalise(patch.area)
+        n_camera = n @ point.pose.R.mT
+        ambient = point.code.gamma.new_zeros(9, 1)
+        ambient[0] = AMBIENT
+        Q, l, m = quadratic_form(point.code.gamma[0] + ambient)
+        Qn = (n_camera @ Q.flatten(0, 1).mT).unflatten(1, (3, 3))
+        shading = ((Qn + l) * n_camera[:, None]).sum(-1) + m
+        beta, model = point.code.beta[0], self.model
+        reflectance = model.mean_reflectance[patch.rows] + model.reflectance_basis[patch.rows] @ beta
+        seen, dimage = read_image(image, project(patch.x_camera, self.decoder.camera))
+        residual = seen - reflectance * shading
+        return Colours(n, harmonics(n_camera), reflectance, shading, 2 * Qn + l, residual, dimage)
+
+    def places(
+        self, code: Code, rows: Int[Tensor, "rows"]
+    ) -> tuple[Float[Tensor, "rows 2"], Float[Tensor, "rows 2 size"]]:
+        """The places u_i in pixels of the vertices `rows`, and their derivative."""
+        pose, bases = self._pose(code), self.bases[rows]
+        x = self.model.mean_shape[rows] + bases @ torch.cat((code.alpha, code.delta), -1)[0]
+        x_camera = x @ pose.R.mT + pose.t
+        P = projection(x_camera, self.decoder.camera)
+        derivative = self._columns(geometry=P @ pose.R @ bases, rotation=P @ _turned(pose, x), translation=P)
+        return project(x_camera, self.decoder.camera), derivative
 
     def residuals(
-        self,
-        image: Float[Tensor, "1 3 height width"],
-        point: "Point",
-        face: Face,
-        rows: Int[Tensor, "rows"],
-        scale: Float[Tensor, "rows"],
+        self, point: Point, patch: Patch, colours: Colours, scale: Float[Tensor, "rows"]
     ) -> Float[Tensor, "rows 3 size"]:
-        """Derivative of I(u_i) − c_i, RGB, of the vertices `rows`, each times its `scale`."""
-        # The scale goes into what is small; everything is linear in these two.
-        reflectance, shading = (scale[:, None] * c[0, rows] for c in (face.reflectance, face.shading))
-        R, dR, n, length = point.R, point.dR, point.n[rows], point.length[rows]
-        H, dshading = _light(face.n_camera[0, rows], point.code.gamma)
-        gradient = scale[:, None, None] * _image_gradient(image, face.uv_crop[:, rows])
-        seen = gradient @ self._projection(face.x_camera[0, rows])
-        lit = reflectance[:, :, None] * dshading
-        of_normal = lit @ R
-        of_area = (of_normal - (of_normal @ n[:, :, None]) * n[:, None]) / length[:, None]
-        M = self.normals.rows(point.edges, rows, seen @ R, -of_area)
-        turned = seen @ torch.einsum("abk,nb->nak", dR, point.x[rows]) - lit @ torch.einsum(
-            "abk,nb->nak", dR, n
-        )
-        light = reflectance[:, :, None, None] * H[:, None, :, None] * torch.eye(3).to(H)[:, None, :]
+        """Derivative of I(u_i) − c_i, RGB, of a patch, each vertex times its `scale`."""
+        # The scale goes into what is small; everything is linear in these three.
+        reflectance, shading = (scale[:, None] * c for c in (colours.reflectance, colours.shading))
+        dimage = scale[:, None, None] * colours.dimage
+        pose, n = point.pose, colours.n
+        length = patch.area.norm(dim=-1).clamp(min=torch.finfo(n.dtype).tiny)
+        seen = dimage @ projection(patch.x_camera, self.decoder.camera)
+        lit = reflectance[:, :, None] * colours.dshading
+        of_normal = lit @ pose.R
+        of_area = ((of_normal @ n[:, :, None]) * n[:, None] - of_normal) / length[:, None, None]
+        M = self.normals.rows(patch.edges, patch.rows, seen @ pose.R, of_area)
+        light = reflectance[:, :, None, None] * colours.harmonics[:, None, :, None]
         return self._columns(
             geometry=(M @ self.bases.flatten(0, 1)).unflatten(0, (-1, 3)),
-            rotation=turned,
+            rotation=seen @ _turned(pose, patch.x) - lit @ _turned(pose, n),
             translation=seen,
-            beta=-shading[:, :, None] * self.model.reflectance_basis[rows],
-            gamma=-light.flatten(2),
+            beta=-shading[:, :, None] * self.model.reflectance_basis[patch.rows],
+            gamma=-(light * torch.eye(3).to(light)[:, None]).flatten(2),
         )
 
     def _columns(
@@ -174,45 +230,80 @@ class Linearisation:
         zero = {name: first.new_zeros(*first.shape[:2], n) for name, n in sizes.items() if name not in parts}
         return torch.cat([(parts | zero)[name] for name in sizes], -1)
 
-    def _projection(self, x_camera: Float[Tensor, "points 3"]) -> Float[Tensor, "points 2 3"]:
-        return _pointwise(lambda x: project(x, self.decoder.camera), x_camera)
+    def _pose(self, code: Code) -> Pose:
+        w = code.rotation[0]
+        T, F = rotation_matrix(w), w.new_tensor(MODEL_TO_CAMERA_AXES)
+        R, t = extrinsics(T, code.translation[0], self.decoder.camera)
+        # T(w + d) = T(w) exp([J d]×) with the right Jacobian J.
+        turns = cross_matrix(right_jacobian(w).mT)
+        return Pose(R, t, (F[:, None] * (turns @ -T.mT)).transpose(0, 1))
 
 
-def visible_rows(front: Bool[Tensor, "1 vertices"]) -> Int[Tensor, "rows"]:
-    """Indices of the front-facing vertices."""
-    return torch.nonzero(front[0])[:, 0]
+class Cage:
+    """The geometry of a model that keeps it on a cage: an order of magnitude fewer numbers to read."""
+
+    def __init__(self, model: FaceModel):
+        stored, like = model.stored, model.mean_shape
+        S = stored.subdivision
+        assert S is not None
+        starts, columns = (torch.from_numpy(a.astype(np.int64)).to(like.device) for a in (S.indptr, S.indices))
+        size = (model.vertices, S.columns)
+        self.S = _sparse_rows(starts, columns, torch.from_numpy(S.values).to(like), size)
+        bases = np.concatenate((stored.shape_basis, stored.expression_basis), -1)
+        self.mean, self.bases = torch.from_numpy(stored.mean_shape).to(like), torch.from_numpy(bases).to(like)
+
+    def geometry(self, code: Code) -> Float[Tensor, "vertices 3"]:
+        """The vertices in mm, as `FaceModel.geometry`."""
+        return self.S @ (self.mean + self.bases @ torch.cat((code.alpha, code.delta), -1)[0])
 
 
-def _area_vectors(
-    x: Float[Tensor, "vertices 3"], triangles: Int[Tensor, "faces 3"]
-) -> Float[Tensor, "vertices 3"]:
-    f = face_normals(x, triangles)
-    return torch.zeros_like(x).index_add(0, triangles.mT.flatten(), f.repeat(3, 1))
+def projection(x_camera: Float[Tensor, "points 3"], camera: Camera) -> Float[Tensor, "points 2 3"]:
+    """The derivative of `project` by points in camera space, pixels for a millimetre."""
+    nearest = 0.1 * camera.distance
+    z = x_camera[:, 2].clamp(min=nearest)
+    P = x_camera.new_zeros(len(x_camera), 2, 3)
+    P[:, 0, 0] = P[:, 1, 1] = camera.focal / z
+    away = torch.where(x_camera[:, 2] >= nearest, camera.focal / z**2, 0.0)
+    P[:, :, 2] = -away[:, None] * x_camera[:, :2]
+    return P
 
 
-def _camera_rotation(w: Float[Tensor, "3"]) -> tuple[Float[Tensor, "3 3"], Float[Tensor, "3 3 3"]]:
-    """R_camera_model of a rotation vector, and its derivative by the vector (last axis)."""
-    F = w.new_tensor(MODEL_TO_CAMERA_AXES)[:, None]
-    dT = torch.func.jacrev(rotation_matrix)(w)
-    return F * rotation_matrix(w).mT, F[:, None] * dT.transpose(0, 1)
+def right_jacobian(w: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
+    """J with exp([w + d]×) = exp([w]×) exp([J d]×) for short d."""
+    W, s = cross_matrix(w), (w * w).sum()
+    small = s < 1e-4
+    safe = torch.where(small, torch.ones_like(s), s)
+    angle = safe.sqrt()
+    cosc = torch.where(small, 0.5 - s / 24 + s * s / 720, (1 - angle.cos()) / safe)
+    rest = torch.where(small, 1 / 6 - s / 120 + s * s / 5040, (angle - angle.sin()) / (safe * angle))
+    return torch.eye(3).to(w) - cosc * W + rest * W @ W
 
 
-def _light(
-    n: Float[Tensor, "points 3"], gamma: Float[Tensor, "1 9 3"]
-) -> tuple[Float[Tensor, "points 9"], Float[Tensor, "points 3 3"]]:
-    return harmonics(n), _pointwise(lambda n: illuminate(n[None], gamma)[0], n)
+def read_image(
+    image: Float[Tensor, "1 3 height width"], uv: Float[Tensor, "points 2"]
+) -> tuple[Float[Tensor, "points 3"], Float[Tensor, "points 3 2"]]:
+    """Colours of the image at places uv as `sample_bilinear` reads them, and their derivative by the places."""
+    height, width = image.shape[-2:]
+    last = uv.new_tensor((width - 1, height - 1))
+    p = (uv - 0.5).nan_to_num(-1.0)
+    inside = (p > 0) & (p < last)
+    p = torch.minimum(p.clamp(min=0), last)
+    corner = torch.minimum(p.floor(), last - 1)
+    f = (p - corner).unbind(-1)
+    corner = corner.long()
+    places = (corner[:, 1] * width + corner[:, 0])[:, None] + corner.new_tensor((0, 1, width, width + 1))
+    pixels = image[0].flatten(1)[:, places.flatten()].unflatten(1, (-1, 4)).permute(1, 2, 0)
+    x, y = f[0][:, None, None], f[1][:, None, None]
+    left, right = pixels[:, ::2], pixels[:, 1::2]
+    above, below = pixels[:, :2], pixels[:, 2:]
+    rows = left + x * (right - left)
+    columns = above + y * (below - above)
+    colour = rows[:, 0] + y[:, 0] * (rows[:, 1] - rows[:, 0])
+    derivative = torch.stack((columns[:, 1] - columns[:, 0], rows[:, 1] - rows[:, 0]), -1)
+    colour = colour.masked_fill(uv.isnan().any(-1, keepdim=True), float("nan"))
+    return colour, derivative * inside[:, None]
 
 
-def _image_gradient(
-    image: Float[Tensor, "1 3 height width"], uv: Float[Tensor, "1 points 2"]
-) -> Float[Tensor, "points 3 2"]:
-    return _pointwise(lambda uv: sample_bilinear(image, uv[None])[0], uv[0])
-
-
-def _pointwise(function, points: Tensor) -> Tensor:
-    """Jacobians (points, outputs, inputs) of a function that treats every point by itself."""
-    points = points.detach().requires_grad_()
-    with torch.enable_grad():
-        sums = function(points).sum(0)
-        rows = [torch.autograd.grad(s, points, retain_graph=True)[0] for s in sums]
-    return torch.stack(rows, 1)
+def _turned(pose: Pose, v: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3 3"]:
+    """Derivative of R v by the rotation vector."""
+    return torch.einsum("akb,nb->nak", pose.dR, v)
