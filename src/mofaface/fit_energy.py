@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mofaface.code import CodeLayout
+from mofaface.code import Code, CodeLayout
 from mofaface.decoder import Decoder
-from mofaface.jacobian import Linearisation
+from mofaface.jacobian import Linearisation, Pose
 from mofaface.kernels import loss_terms
 from mofaface.kernels.packing import nearby
 from mofaface.losses import USUAL_LIGHT, LossWeights, safe_norm
@@ -103,9 +103,9 @@ class Problem:
     def energy(self, x: Float[Tensor, "size"]) -> float:
         """E_loss of a code; infinite where it is no number."""
         with torch.no_grad():
-            E = self.prior.energy(x) + (
-                float(self._seen(x)) if self.weights.photo else float(self._land(x)[1].square().sum()) / 2
-            )
+            if not self.weights.photo:
+                return self.slope(x)[0]
+            E = float(self._seen(x)) + self.prior.energy(x)
         return E if math.isfinite(E) else math.inf
 
     def slope(self, x: Float[Tensor, "size"]) -> tuple[float, Float[Tensor, "size"]]:
@@ -117,7 +117,8 @@ class Problem:
             (g,) = torch.autograd.grad(seen, moving)
             E = float(seen.detach())
         else:
-            J, r = self._land(x)
+            code = self.layout.unpack(x[None])
+            J, r = self._land(code, self.tools.linear.pose(code))
             E, g = float(r.square().sum()) / 2, J.mT @ r
         E += self.prior.energy(x)
         return E if math.isfinite(E) else math.inf, g.double() + self.prior.gradient(x)
@@ -125,11 +126,13 @@ class Problem:
     @torch.no_grad()
     def matrix(self, x: Float[Tensor, "size"]) -> Float[Tensor, "size size"]:
         """The Gauss–Newton matrix H at a code, float64: E(x + d) ≈ E(x) + g·d + d·H d / 2."""
-        H = self.prior.H.clone()
+        H, code = self.prior.H.clone(), self.layout.unpack(x[None])
+        pose = self.tools.linear.pose(code)
         if self.landmarks is not None and self.weights.land:
-            H += _square(self._land(x)[0])
+            J, _ = self._land(code, pose)
+            H += J.mT @ J
         if self.weights.photo:
-            H += self._photo(x)
+            H += self._photo(code, pose)
         return H
 
     def _seen(self, x: Tensor) -> Tensor:
@@ -138,19 +141,21 @@ class Problem:
         terms = self.tools.terms(self.layout.unpack(x[None]), self.image, targets, confidence)
         return (self.weights.photo * terms.photo + self.weights.land * terms.land)[0]
 
-    def _land(self, x: Tensor) -> tuple[Float[Tensor, "coordinates size"], Float[Tensor, "coordinates"]]:
+    def _land(
+        self, code: Code, pose: Pose
+    ) -> tuple[Float[Tensor, "coordinates size"], Float[Tensor, "coordinates"]]:
         """The landmark term is |r|² / 2: the derivative of r, and r."""
         if self.landmarks is None:
-            return x.new_zeros(0, len(x)), x.new_zeros(0)
+            return pose.R.new_zeros(0, self.layout.size), pose.R.new_zeros(0)
         decoder, given = self.tools.decoder, self.landmarks
-        uv, J = self.tools.linear.places(self.layout.unpack(x[None]), decoder.model.landmarks_46)
+        uv, J = self.tools.linear.places(code, pose, decoder.model.landmarks_46)
         root = (2 * self.weights.land * given.confidence[0]).sqrt()[:, None] / decoder.camera.size
         return (root[..., None] * J).flatten(0, 1), (root * (uv - given.places[0])).flatten()
 
-    def _photo(self, x: Tensor) -> Tensor:
+    def _photo(self, code: Code, pose: Pose) -> Tensor:
         linear, rows = self.tools.linear, self.tools.sample(self.sample, self._turn)
         self._turn += 1
-        point = linear.at(self.layout.unpack(x[None]))
+        point = linear.at(code, pose)
         H = torch.zeros_like(self.prior.H)
         for block in rows.split(_ROWS_AT_ONCE):
             patch = linear.patch(point, block).visible()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from mofaface.camera import MODEL_TO_CAMERA_AXES, Camera, extrinsics, project
 from mofaface.code import Code
@@ -61,22 +62,27 @@ class NormalDerivative:
             self.ends = self.ends.to(around.dtype)
         return self.ends[rows] @ around
 
-    def rows(
+    def product(
         self,
+        basis: Float[Tensor, "coordinates modes"],
         edges: Float[Tensor, "rows ring 3"],
         rows: Int[Tensor, "rows"],
         of_place: Float[Tensor, "rows k 3"],
         of_area: Float[Tensor, "rows k 3"],
-    ) -> Tensor:
-        """The sparse matrix (k·rows, 3·vertices) of of_place dx_i + of_area da_i."""
+    ) -> Float[Tensor, "rows k modes"]:
+        """The derivative of_place dx_i + of_area da_i along a basis of motions, which has a row for each coordinate.
+
+        A sparse matrix of 3 · ring entries a row times the basis, without being stored as one.
+        """
         # A row m of a matrix times [e]× is m × e.
         blocks = torch.linalg.cross(of_area[:, :, None], edges[:, None])
         blocks[:, :, 0] += of_place
         columns = 3 * self.ring[rows][:, None, :, None] + torch.arange(3, device=rows.device)
-        columns = columns.expand_as(blocks).flatten()
-        k, width = of_area.shape[1], 3 * self.ring.shape[1]
-        starts = torch.arange(k * len(rows) + 1, device=rows.device) * width
-        return _sparse_rows(starts, columns, blocks.flatten(), (k * len(rows), 3 * self.vertices))
+        columns = columns.expand_as(blocks).flatten(0, 1).flatten(1)
+        # The sum of weighted rows is what this function is made for; sparse products take four times as long.
+        weights = blocks.flatten(0, 1).flatten(1)
+        sums = embedding_bag(columns, basis, mode="sum", per_sample_weights=weights)
+        return sums.unflatten(0, of_area.shape[:2])
 
 
 def _sparse_rows(starts: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
@@ -156,11 +162,11 @@ class Linearisation:
         self.bases = torch.cat((model.shape_basis, model.expression_basis), -1)
         self._cage = Cage(model) if model.stored.subdivision is not None else None
 
-    def at(self, code: Code) -> Point:
+    def at(self, code: Code, pose: Pose) -> Point:
         """What every derivative at a code shares."""
         cage = self._cage
         x = self.model.geometry(code.alpha, code.delta)[0] if cage is None else cage.geometry(code)
-        return Point(code, self._pose(code), x)
+        return Point(code, pose, x)
 
     def patch(self, point: Point, rows: Int[Tensor, "rows"]) -> Patch:
         """The vertices `rows`."""
@@ -187,10 +193,10 @@ class Linearisation:
         return Colours(n, harmonics(n_camera), reflectance, shading, 2 * Qn + l, residual, dimage)
 
     def places(
-        self, code: Code, rows: Int[Tensor, "rows"]
+        self, code: Code, pose: Pose, rows: Int[Tensor, "rows"]
     ) -> tuple[Float[Tensor, "rows 2"], Float[Tensor, "rows 2 size"]]:
         """The places u_i in pixels of the vertices `rows`, and their derivative."""
-        pose, bases = self._pose(code), self.bases[rows]
+        bases = self.bases[rows]
         x = self.model.mean_shape[rows] + bases @ torch.cat((code.alpha, code.delta), -1)[0]
         x_camera = x @ pose.R.mT + pose.t
         P = projection(x_camera, self.decoder.camera)
@@ -210,10 +216,10 @@ class Linearisation:
         lit = reflectance[:, :, None] * colours.dshading
         of_normal = lit @ pose.R
         of_area = ((of_normal @ n[:, :, None]) * n[:, None] - of_normal) / length[:, None, None]
-        M = self.normals.rows(patch.edges, patch.rows, seen @ pose.R, of_area)
+        basis, of_place = self.bases.flatten(0, 1), seen @ pose.R
         light = reflectance[:, :, None, None] * colours.harmonics[:, None, :, None]
         return self._columns(
-            geometry=(M @ self.bases.flatten(0, 1)).unflatten(0, (-1, 3)),
+            geometry=self.normals.product(basis, patch.edges, patch.rows, of_place, of_area),
             rotation=seen @ _turned(pose, patch.x) - lit @ _turned(pose, n),
             translation=seen,
             beta=-shading[:, :, None] * self.model.reflectance_basis[patch.rows],
@@ -230,7 +236,8 @@ class Linearisation:
         zero = {name: first.new_zeros(*first.shape[:2], n) for name, n in sizes.items() if name not in parts}
         return torch.cat([(parts | zero)[name] for name in sizes], -1)
 
-    def _pose(self, code: Code) -> Pose:
+    def pose(self, code: Code) -> Pose:
+        """The pose of a code and its derivative."""
         w = code.rotation[0]
         T, F = rotation_matrix(w), w.new_tensor(MODEL_TO_CAMERA_AXES)
         R, t = extrinsics(T, code.translation[0], self.decoder.camera)
