@@ -63,6 +63,22 @@ def test_fit_recovers_a_known_code_from_a_rendered_picture():
     assert found.converged and found.reason
 
 
+def test_a_fit_from_samples_ends_where_the_fit_from_all_vertices_ends():
+    image, start = photograph(a_face()), perturbed(a_face())
+    few, all_of_them = (
+        fit(image, DECODER, start=start, config=replace(ONE_STAGE, sample=sample)) for sample in (60, None)
+    )
+    assert few.energy == pytest.approx(all_of_them.energy, rel=0.01)
+    assert pixels_apart(few.code, all_of_them.code) < 0.2
+
+
+def test_a_sample_in_which_nothing_is_seen_gives_no_nan():
+    config = replace(ONE_STAGE, sample=1)
+    back = replace(LITTLE.zero(dtype=torch.float64), rotation=torch.tensor([[0, np.pi - 0.5, 0]]))
+    found = fit(photograph(a_face()), DECODER, start=back, config=config)
+    assert np.isfinite(found.energy) and LITTLE.pack(found.code).isfinite().all()
+
+
 def test_landmarks_bring_a_start_home_that_is_far_off():
     truth = replace(a_face(), rotation=torch.tensor([[0.1, 0.5, -0.1]]).double())
     places = DECODER(truth).uv_crop[:, DECODER.model.landmarks_46]

@@ -1,9 +1,10 @@
 """The code of one photograph by optimisation: the energy of training, without an encoder.
 
-Damped Gauss–Newton (Levenberg and Marquardt). The ℓ2,1 norm of equation 8 becomes squares by weights that are
-one over each vertex's present distance (iteratively reweighted least squares); the front-facing vertices are
-found anew in every step. Stages go from landmarks and a blurred picture on a coarse mesh to the full energy.
-A step counts only when its energy falls, and the best end of all stages is kept.
+Damped Gauss–Newton (Levenberg and Marquardt). Energy and gradient are exact and of all vertices. In the matrix the
+ℓ2,1 norm of equation 8 becomes squares by weights that are one over each vertex's present distance (iteratively
+reweighted least squares), the front-facing vertices are found anew each time, and a sample of them is enough. Stages go
+from landmarks and a blurred picture on a coarse mesh to the full energy. A step counts only when its energy falls, and
+the best end of all stages is kept.
 """
 
 import math
@@ -74,12 +75,15 @@ class FitConfig:
     """Run in any case, on the photograph."""
     tolerance: float = 2e-4
     """A stage ends when a step lowers the energy by less than this part of it, twice in a row."""
-    sample: int | None = None
-    """Vertices that a step is computed from, drawn anew each time (1,500 do); None takes all. The energy counts all."""
+    sample: int | None = 600
+    """Vertices that a step's matrix is made from, others every second step; None takes all, each time.
+
+    Energy and gradient always count all vertices, so that a fit ends in the same place.
+    """
 
     def __post_init__(self) -> None:
         if self.sample is not None and self.sample < 1:
-            raise ValueError(f"a fit's steps need at least one vertex, got a sample of {self.sample}")
+            raise ValueError(f"a step's matrix needs at least one vertex, got a sample of {self.sample}")
 
 
 @dataclass(frozen=True)

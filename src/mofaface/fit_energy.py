@@ -18,9 +18,13 @@ from mofaface.kernels import loss_terms
 from mofaface.kernels.packing import nearby
 from mofaface.losses import USUAL_LIGHT, LossWeights, safe_norm
 
-# A vertex this near to its colour (RGB distance) gets no more weight: a perfect pixel must not rule the rest.
-_NEAREST = 0.02
+# A vertex this near to its colour (RGB distance) gets no more weight: a perfect pixel must not rule the rest. Beside
+# the exact gradient, whose length there is one, more would be steps that are too long.
+_NEAREST = 0.002
 _ROWS_AT_ONCE = 4096
+# A matrix from a sample serves so many steps, and counts so much in the running mean of them: the gradient is exact,
+# and the next steps make up for what a matrix lacks.
+_SERVES, _SHARE = 2, 0.25
 # Multiples of the golden section, modulo one, fall between each other for ever.
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -53,15 +57,10 @@ class Tools:
         self.rows = torch.from_numpy(rows).to(model.frontal.device)
         """The frontal vertices along a space-filling curve: evenly chosen ones are evenly spread over the face."""
 
-    def sample(self, count: int | None, turn: int) -> Int[Tensor, "chosen"]:
-        """About so many frontal vertices, evenly spread; those of other turns lie between them."""
-        if count is None or count >= len(self.rows):
-            return self.rows
-        start = turn * _GOLDEN % 1
-        places = (torch.arange(count, device=self.rows.device, dtype=torch.float64) + start) * (
-            len(self.rows) / count
-        )
-        return self.rows[places.long()]
+    def sample(self, count: int, turn: int) -> Int[Tensor, "count"]:
+        """So many of the frontal vertices, evenly spread; those of other turns lie between them."""
+        steps = torch.arange(count, dtype=torch.float64, device=self.rows.device) + turn * _GOLDEN % 1
+        return self.rows[(steps * (len(self.rows) / count)).long()]
 
 
 @dataclass(frozen=True)
@@ -94,11 +93,12 @@ class Problem:
         hold: Hold | None = None,
         sample: int | None = None,
     ):
-        """`sample` is the number of vertices that a matrix is made from; energy and gradient count all."""
+        """`sample` is the number of vertices that a matrix is made from; None takes all. Energy and gradient count all."""
         self.image, self.tools, self.weights, self.landmarks = image, tools, weights, landmarks
         self.layout = tools.decoder.model.layout
         self.prior = prior(self.layout, weights, hold, image.device)
-        self.sample, self._turn, self._mean = sample, 0, None
+        self.sample, self._calls = sample, 0
+        self._mean: Tensor | None = None
 
     def energy(self, x: Float[Tensor, "size"]) -> float:
         """E_loss of a code; infinite where it is no number."""
@@ -153,25 +153,30 @@ class Problem:
         return (root[..., None] * J).flatten(0, 1), (root * (uv - given.places[0])).flatten()
 
     def _photo(self, code: Code, pose: Pose) -> Tensor:
-        linear, rows = self.tools.linear, self.tools.sample(self.sample, self._turn)
-        self._turn += 1
+        """The matrix of the photometric term: of all vertices, or the running mean of samples."""
+        if self.sample is None or self.sample >= len(self.tools.rows):
+            return self._photo_of(self.tools.rows, code, pose)
+        samples, again = divmod(self._calls, _SERVES)
+        self._calls += 1
+        if not again:
+            new = self._photo_of(self.tools.sample(self.sample, samples), code, pose)
+            share = max(1 / (samples + 1), _SHARE)
+            self._mean = new if self._mean is None else torch.lerp(self._mean, new, share)
+        assert self._mean is not None
+        return self._mean
+
+    def _photo_of(self, rows: Tensor, code: Code, pose: Pose) -> Tensor:
+        linear, H = self.tools.linear, torch.zeros_like(self.prior.H)
         point = linear.at(code, pose)
-        H = torch.zeros_like(self.prior.H)
         for block in rows.split(_ROWS_AT_ONCE):
             patch = linear.patch(point, block).visible()
             colours = linear.colours(self.image, point, patch)
             weight = self.weights.photo / len(rows) / safe_norm(colours.residual).clamp(min=_NEAREST)
             H += _square(linear.residuals(point, patch, colours, weight.sqrt()).flatten(0, 1))
-        if self.sample is None:
-            return H
-        self._mean = H if self._mean is None else torch.lerp(self._mean, H, max(1 / self._turn, _SHARE))
-        return self._mean
+        return H
 
-_SHARE = 0.25
 
-def prior(
-    layout: CodeLayout, weights: LossWeights, hold: Hold | None, device: torch.device
-) -> Quadratic:
+def prior(layout: CodeLayout, weights: LossWeights, hold: Hold | None, device: torch.device) -> Quadratic:
     """The regularisation, the light's prior and the hold."""
     places = layout.slices()
     H = torch.zeros(layout.size, layout.size, dtype=torch.float64, device=device)

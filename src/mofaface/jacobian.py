@@ -52,7 +52,8 @@ class NormalDerivative:
         for shift, sign in ((2, 1.0), (1, -1.0)):
             to = (triangles[:, :, None] * size + place) * size + place.roll(-shift, 2)
             ends.index_add_(0, to.flatten(), torch.full_like(ends[:1], sign).expand(to.numel()))
-        self.ends, self.vertices = ends.reshape(vertices, size, size), vertices
+        self.ends = ends.reshape(vertices, size, size)
+        self._columns = (3 * self.ring[:, :, None] + torch.arange(3, device=device)).flatten(1).int()
 
     def edges(
         self, around: Float[Tensor, "rows ring 3"], rows: Int[Tensor, "rows"]
@@ -60,7 +61,7 @@ class NormalDerivative:
         """The edge e that each place of the rings sees (mm), the places at `around`."""
         if self.ends.dtype != around.dtype:
             self.ends = self.ends.to(around.dtype)
-        return self.ends[rows] @ around
+        return self.ends.index_select(0, rows) @ around
 
     def product(
         self,
@@ -75,10 +76,10 @@ class NormalDerivative:
         A sparse matrix of 3 · ring entries a row times the basis, without being stored as one.
         """
         # A row m of a matrix times [e]× is m × e.
-        blocks = torch.linalg.cross(of_area[:, :, None], edges[:, None])
+        turns = cross_matrix(edges).permute(0, 2, 1, 3).flatten(2)
+        blocks = (of_area @ turns).unflatten(2, (-1, 3))
         blocks[:, :, 0] += of_place
-        columns = 3 * self.ring[rows][:, None, :, None] + torch.arange(3, device=rows.device)
-        columns = columns.expand_as(blocks).flatten(0, 1).flatten(1)
+        columns = self._columns.index_select(0, rows).repeat_interleave(of_area.shape[1], 0)
         # The sum of weighted rows is what this function is made for; sparse products take four times as long.
         weights = blocks.flatten(0, 1).flatten(1)
         sums = embedding_bag(columns, basis, mode="sum", per_sample_weights=weights)
@@ -132,7 +133,7 @@ class Patch:
     def visible(self) -> "Patch":
         """Its front-facing vertices."""
         kept = torch.nonzero(self.front)[:, 0]
-        return Patch(**{f.name: getattr(self, f.name)[kept] for f in fields(self)})
+        return Patch(**{f.name: getattr(self, f.name).index_select(0, kept) for f in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,8 @@ class Colours:
     n: Float[Tensor, "rows 3"]
     """Unit normals in model space."""
     harmonics: Float[Tensor, "rows 9"]
+    basis: Float[Tensor, "rows 3 modes"]
+    """Derivative of the reflectance by β."""
     reflectance: Float[Tensor, "rows 3"]
     shading: Float[Tensor, "rows 3"]
     dshading: Float[Tensor, "rows 3 3"]
@@ -170,12 +173,14 @@ class Linearisation:
 
     def patch(self, point: Point, rows: Int[Tensor, "rows"]) -> Patch:
         """The vertices `rows`."""
-        around = point.x[self.normals.ring[rows]]
+        ring = self.normals.ring.index_select(0, rows)
+        around = point.x.index_select(0, ring.flatten()).unflatten(0, ring.shape)
         x, edges = around[:, 0], self.normals.edges(around, rows)
         # A quadratic function is half its derivative along its argument; from here, for the digits' sake.
         area = torch.linalg.cross(edges, around - x[:, None]).sum(1) / 2
         x_camera = x @ point.pose.R.mT + point.pose.t
-        return Patch(rows, x, area, edges, x_camera, front_facing(x_camera, area @ point.pose.R.mT))
+        front = front_facing(x_camera[None], (area @ point.pose.R.mT)[None])[0]
+        return Patch(rows, x, area, edges, x_camera, front)
 
     def colours(self, image: Float[Tensor, "1 3 height width"], point: Point, patch: Patch) -> Colours:
         """The colours of a patch, in the model and in the picture."""
@@ -187,10 +192,11 @@ class Linearisation:
         Qn = (n_camera @ Q.flatten(0, 1).mT).unflatten(1, (3, 3))
         shading = ((Qn + l) * n_camera[:, None]).sum(-1) + m
         beta, model = point.code.beta[0], self.model
-        reflectance = model.mean_reflectance[patch.rows] + model.reflectance_basis[patch.rows] @ beta
+        basis = model.reflectance_basis.index_select(0, patch.rows)
+        reflectance = model.mean_reflectance[patch.rows] + basis @ beta
         seen, dimage = read_image(image, project(patch.x_camera, self.decoder.camera))
         residual = seen - reflectance * shading
-        return Colours(n, harmonics(n_camera), reflectance, shading, 2 * Qn + l, residual, dimage)
+        return Colours(n, harmonics(n_camera), basis, reflectance, shading, 2 * Qn + l, residual, dimage)
 
     def places(
         self, code: Code, pose: Pose, rows: Int[Tensor, "rows"]
@@ -222,7 +228,7 @@ class Linearisation:
             geometry=self.normals.product(basis, patch.edges, patch.rows, of_place, of_area),
             rotation=seen @ _turned(pose, patch.x) - lit @ _turned(pose, n),
             translation=seen,
-            beta=-shading[:, :, None] * self.model.reflectance_basis[patch.rows],
+            beta=-shading[:, :, None] * colours.basis,
             gamma=-(light * torch.eye(3).to(light)[:, None]).flatten(2),
         )
 
@@ -253,7 +259,9 @@ class Cage:
         stored, like = model.stored, model.mean_shape
         S = stored.subdivision
         assert S is not None
-        starts, columns = (torch.from_numpy(a.astype(np.int64)).to(like.device) for a in (S.indptr, S.indices))
+        starts, columns = (
+            torch.from_numpy(a.astype(np.int64)).to(like.device) for a in (S.indptr, S.indices)
+        )
         size = (model.vertices, S.columns)
         self.S = _sparse_rows(starts, columns, torch.from_numpy(S.values).to(like), size)
         bases = np.concatenate((stored.shape_basis, stored.expression_basis), -1)
@@ -292,14 +300,16 @@ def read_image(
     """Colours of the image at places uv as `sample_bilinear` reads them, and their derivative by the places."""
     height, width = image.shape[-2:]
     last = uv.new_tensor((width - 1, height - 1))
-    p = (uv - 0.5).nan_to_num(-1.0)
+    nowhere = uv.isnan().any(-1, keepdim=True)
+    p = (uv - 0.5).masked_fill(nowhere, -1.0)
     inside = (p > 0) & (p < last)
     p = torch.minimum(p.clamp(min=0), last)
     corner = torch.minimum(p.floor(), last - 1)
     f = (p - corner).unbind(-1)
     corner = corner.long()
     places = (corner[:, 1] * width + corner[:, 0])[:, None] + corner.new_tensor((0, 1, width, width + 1))
-    pixels = image[0].flatten(1)[:, places.flatten()].unflatten(1, (-1, 4)).permute(1, 2, 0)
+    # A pixel's colours stand together, so that it is fetched once.
+    pixels = image[0].flatten(1).mT.contiguous().index_select(0, places.flatten()).unflatten(0, (-1, 4))
     x, y = f[0][:, None, None], f[1][:, None, None]
     left, right = pixels[:, ::2], pixels[:, 1::2]
     above, below = pixels[:, :2], pixels[:, 2:]
@@ -307,8 +317,7 @@ def read_image(
     columns = above + y * (below - above)
     colour = rows[:, 0] + y[:, 0] * (rows[:, 1] - rows[:, 0])
     derivative = torch.stack((columns[:, 1] - columns[:, 0], rows[:, 1] - rows[:, 0]), -1)
-    colour = colour.masked_fill(uv.isnan().any(-1, keepdim=True), float("nan"))
-    return colour, derivative * inside[:, None]
+    return colour.masked_fill(nowhere, float("nan")), derivative * inside[:, None]
 
 
 def _turned(pose: Pose, v: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3 3"]:
