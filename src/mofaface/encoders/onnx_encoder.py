@@ -1,0 +1,30 @@
+"""An encoder that ONNX Runtime computes: several times as fast as torch for one crop on a CPU, with the same codes."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mofaface.code import Code
+from mofaface.encoders.encoder import Encoder
+from mofaface.encoders.onnx_graph import onnx_graph
+from mofaface.encoders.preprocess import resize
+from mofaface.engines import Session
+
+
+class OnnxEncoder:
+    """Crops, RGB in [0, 1] → Code, as the encoder that it was made from answers at that moment."""
+
+    def __init__(self, encoder: Encoder):
+        """Raises UnknownOperation for a backbone that the graph has no words for."""
+        self._layout, self._size = encoder.head.layout, encoder.backbone.preprocess.format.size
+
+        def network(resized: Tensor) -> Tensor:
+            return self._layout.pack(encoder.head(encoder.backbone(resized)))
+
+        self._session = Session(onnx_graph(network, torch.zeros(2, 3, self._size, self._size)))
+
+    def __call__(self, images: Float[Tensor, "batch 3 240 240"]) -> Code:
+        """The codes of a batch of crops."""
+        # Resized by torch: filtered resizing is slow in ONNX Runtime.
+        resized = resize(images, self._size).contiguous().numpy()
+        return self._layout.unpack(torch.from_numpy(self._session(resized)[0]))
