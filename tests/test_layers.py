@@ -10,7 +10,7 @@ LAYERS = (
     ("rotation", "camera", "mesh", "harmonics", "sampling", "rasterizer", "rasterizer_plain", "similarity", "files",
      "engines"),
     ("code", "photo", "crop", "face_model", "landmarks", "face_models", "face_models.container"),
-    ("encoders", "decoder", "detection", "facemesh", "yunet"),
+    ("encoders", "decoder", "geometry", "detection", "facemesh", "yunet"),
     ("autoencoder", "jacobian", "losses", "metrics", "weights", "kernels"),
     ("corpus", "synthetic", "baselines", "training", "train", "fit", "fit_energy", "average_reflectance", "evaluation",
      "reconstruct", "reconstruction", "report", "fit_photo", "sample", "export", "pictures", "face_models.open_model",

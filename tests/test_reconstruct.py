@@ -71,7 +71,7 @@ def test_quality_is_one_for_a_perfect_face_and_zero_for_a_hopeless_one():
     photo = noisy_photo()
     crops = [cut_crop(photo, BOXES[0])] * 3
     errors = torch.tensor([0.0, 0.125, 9.0])
-    found = describe(decoder, photo, crops, code, decoder(code), errors, "w", ["a", "b", "c"])
+    found = describe(decoder, photo, crops, code, errors, "w", ["a", "b", "c"])
     assert [face.quality for face in found] == [1.0, 0.5, 0.0]
     assert [face.note for face in found] == ["a", "b", "c"]
     assert [face.photometric_error for face in found] == pytest.approx([0.0, 0.125, 9.0])
@@ -97,9 +97,9 @@ def test_code_has_no_batch_and_colours_can_be_shown(faces):
 def test_largest_face_or_all_and_none_without_a_face(monkeypatch):
     reconstructor = little_reconstructor(little_model(side=17).float())
     photo = noisy_photo()
-    monkeypatch.setattr("mofaface.reconstruct.detect_faces", lambda photo, detector: Detection(BOXES))
+    monkeypatch.setattr("mofaface.reconstruct.detect_faces", lambda *_, **__: Detection(BOXES))
     assert len(reconstructor(photo)) == 1 and len(reconstructor(photo, "all")) == 2
-    monkeypatch.setattr("mofaface.reconstruct.detect_faces", lambda photo, detector: Detection(()))
+    monkeypatch.setattr("mofaface.reconstruct.detect_faces", lambda *_, **__: Detection(()))
     assert reconstructor(photo, "all") == []
 
 

@@ -50,7 +50,9 @@ def test_both_engines_detect_the_same_faces():
         fast, plain = (detect_faces(photo, engine=engine) for engine in ("onnxruntime", "torch"))
         assert len(fast.faces) == len(plain.faces) and fast.reason == plain.reason
         for a, b in zip(fast.faces, plain.faces, strict=True):
-            np.testing.assert_allclose([a.x, a.y, a.width, a.height], [b.x, b.y, b.width, b.height], atol=1e-2)
+            np.testing.assert_allclose(
+                [a.x, a.y, a.width, a.height], [b.x, b.y, b.width, b.height], atol=1e-2
+            )
 
 
 def test_a_cell_is_decoded_at_its_place():

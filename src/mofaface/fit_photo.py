@@ -57,7 +57,7 @@ class PhotoFitter:
         with torch.no_grad():
             face = self.decoder(result.code)
             error = photometric_error(image, face)
-        return describe(self.decoder, photo, [crop], result.code, face, error, "fit", [ending(result)])
+        return describe(self.decoder, photo, [crop], result.code, error, "fit", [ending(result)])
 
     def _find_landmarks(
         self, photo: Photo, box: Box, crop: Crop

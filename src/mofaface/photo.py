@@ -179,7 +179,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
             return ImageCms.profileToProfile(image, source, srgb, outputMode="RGB") or image.convert("RGB")
         except (ImageCms.PyCMSError, OSError, ValueError):
             pass  # a damaged or foreign profile: the plain conversion is the next best
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _to_unit_range(values: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,9 @@ from jaxtyping import Float, Int, UInt8
 from mofaface.camera import PosedCamera
 from mofaface.code import Code
 from mofaface.crop import Crop
+from mofaface.decoder import Decoder, Face
 from mofaface.export import Mesh, write_mesh
+from mofaface.geometry import Geometry
 from mofaface.photo import Photo
 from mofaface.pictures import overlay, save_picture
 
@@ -37,22 +40,63 @@ class OccupiedError(ValueError):
     """A folder for results that holds something else; the message says what to do."""
 
 
+class Decoded:
+    """What the decoder says of one code; each part is computed when it is first asked for, and kept."""
+
+    def __init__(self, decoder: Decoder, geometry: Geometry, code: Code):
+        """`code` without a batch dimension."""
+        self._decoder, self._geometry, self._code = decoder, geometry, code
+
+    @cached_property
+    def vertices(self) -> Float[np.ndarray, "vertices 3"]:
+        """The face in model space, mm."""
+        code = self._on_device()
+        with torch.no_grad():
+            return self._geometry(code.alpha[0], code.delta[0]).cpu().numpy()
+
+    @cached_property
+    def reflectance(self) -> Float[np.ndarray, "vertices 3"]:
+        """Skin reflectance, RGB in [0, 1]."""
+        with torch.no_grad():
+            return self._decoder.model.reflectance(self._on_device().beta)[0].clamp(0, 1).cpu().numpy()
+
+    @cached_property
+    def colour(self) -> Float[np.ndarray, "vertices 3"]:
+        """Colour under the photo's light, RGB in [0, 1]."""
+        with torch.no_grad():
+            face: Face = self._decoder(self._on_device())
+            return face.colour[0].clamp(0, 1).cpu().numpy()
+
+    @cached_property
+    def triangles(self) -> Int[np.ndarray, "faces 3"]:
+        """Counter-clockwise seen from outside."""
+        return self._decoder.model.triangles.cpu().numpy()
+
+    @cached_property
+    def uv(self) -> Float[np.ndarray, "vertices 2"] | None:
+        """Texture coordinates, v up; None for a model without."""
+        return self._decoder.model.arrays.uv
+
+    def _on_device(self) -> Code:
+        model = self._decoder.model
+        return Code(**{name: part.to(model.mean_shape)[None] for name, part in vars(self._code).items()})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: everything decoded, without the face model."""
+        return {name: getattr(self, name) for name in DECODED}
+
+
+DECODED = ("vertices", "reflectance", "colour", "triangles", "uv")
+
+
 @dataclass(frozen=True)
 class Reconstruction:
     """One face of a photo."""
 
     code: Code
     """Pose, shape, expression, reflectance and light, without a batch dimension."""
-    vertices: Float[np.ndarray, "vertices 3"]
-    """The face in model space, mm, with its expression."""
-    reflectance: Float[np.ndarray, "vertices 3"]
-    """Skin reflectance, RGB in [0, 1]."""
-    colour: Float[np.ndarray, "vertices 3"]
-    """Colour under the photo's light, RGB in [0, 1]."""
-    triangles: Int[np.ndarray, "faces 3"]
-    """Counter-clockwise seen from outside."""
-    uv: Float[np.ndarray, "vertices 2"] | None
-    """Texture coordinates, v up; None for a model without."""
+    decoded: Decoded
+    """What the code stands for; its parts are also here."""
     camera_crop: PosedCamera
     """The camera of the 240×240 crop."""
     camera_photo: PosedCamera
@@ -75,6 +119,31 @@ class Reconstruction:
     """Which face of the photo: 0 is the first."""
     note: str = ""
     """How an optimisation ended; empty for a network's answer."""
+
+    @property
+    def vertices(self) -> Float[np.ndarray, "vertices 3"]:
+        """The face in model space, mm, with its expression."""
+        return self.decoded.vertices
+
+    @property
+    def reflectance(self) -> Float[np.ndarray, "vertices 3"]:
+        """Skin reflectance, RGB in [0, 1]."""
+        return self.decoded.reflectance
+
+    @property
+    def colour(self) -> Float[np.ndarray, "vertices 3"]:
+        """Colour under the photo's light, RGB in [0, 1]."""
+        return self.decoded.colour
+
+    @property
+    def triangles(self) -> Int[np.ndarray, "faces 3"]:
+        """Counter-clockwise seen from outside."""
+        return self.decoded.triangles
+
+    @property
+    def uv(self) -> Float[np.ndarray, "vertices 2"] | None:
+        """Texture coordinates, v up; None for a model without."""
+        return self.decoded.uv
 
     @property
     def mesh(self) -> Mesh:

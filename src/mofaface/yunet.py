@@ -42,9 +42,7 @@ class YuNet:
         image = np.zeros((1, 3, height, width), np.float32)
         image[0, :, : pixels.shape[0], : pixels.shape[1]] = pixels[..., ::-1].transpose(2, 0, 1)
         outputs = [part[0] for part in self._session(image)]
-        parts = [
-            decoded(*outputs[k::3], stride, width // stride, score) for k, stride in enumerate(STRIDES)
-        ]
+        parts = [decoded(*outputs[k::3], stride, width // stride, score) for k, stride in enumerate(STRIDES)]
         rows = np.concatenate(parts)
         whole = rows[:, :4].astype(np.int64).tolist()  # OpenCV compares boxes of whole pixels
         kept = cv2.dnn.NMSBoxes(whole, rows[:, 14].tolist(), score, OVERLAP, top_k=MOST_FACES)
