@@ -4,16 +4,17 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import tyro
 from rich.progress import track
 
 from mofaface.detection import DetectorName
+from mofaface.engines import Engine
 from mofaface.face_models import load_face_model
-from mofaface.photo import Photo
-from mofaface.reconstruction import DEFAULT_OUTPUTS, Output, Reconstruction
-from mofaface.report import Entry, NoFaceError, Process, exit_code, process_photos
+from mofaface.pipeline import Stages, process_in_stages
+from mofaface.reconstruction import DEFAULT_OUTPUTS, Output
+from mofaface.report import REPORT, Entry, Process, exit_code, process_photos, read_report
 from mofaface.terminal import INTERRUPTED, console, say
 from mofaface.weights import DEFAULT_WEIGHTS
 
@@ -36,21 +37,18 @@ class Reconstruct:
     """What to write, separated by commas: overlay, glb, obj, ply, json."""
     detector: DetectorName = "yunet"
     """Face detector: YuNet, or the paper's Haar cascade."""
+    engine: Engine = "auto"
+    """What runs the networks: ONNX Runtime where it is installed, or torch."""
+    workers: int = 0
+    """Photos that are read, searched and written at once; 0 is one for each core."""
 
     def run(self) -> int:
         """Reconstruct, report, and return the exit code."""
         from mofaface.reconstruct import load
 
         outputs = parse_outputs(self.save)
-        reconstructor = load(self.weights, self.model, self.detector)
-
-        def process(photo: Photo) -> list[Reconstruction]:
-            found = reconstructor.detect(photo)
-            if not found.faces:
-                raise NoFaceError(found.reason)
-            return reconstructor.from_boxes(photo, found.faces[: 1 if self.faces == "largest" else None])
-
-        return run_batch(self.photos, process, self.out, outputs)
+        reconstructor = load(self.weights, self.model, self.detector, engine=self.engine)
+        return run_batch(self.photos, reconstructor.stages(self.faces), self.out, outputs, self.workers)
 
 
 @dataclass(frozen=True)
@@ -97,14 +95,25 @@ def parse_outputs(text: str) -> tuple[Output, ...]:
     return outputs  # type: ignore[return-value]
 
 
-def run_batch(photos: Sequence[str], process: Process, out: Path, outputs: tuple[Output, ...]) -> int:
+def run_batch(
+    photos: Sequence[str],
+    process: Process | Stages[Any],
+    out: Path,
+    outputs: tuple[Output, ...],
+    workers: int = 0,
+) -> int:
     """Process photos with progress and one line for each that gave no face; returns the exit code."""
     if not photos:
         raise ValueError("give at least one photo")
     entries: list[Entry] = []
+    results = (
+        process_in_stages(photos, process, out, outputs, workers)
+        if isinstance(process, Stages)
+        else process_photos(photos, process, out, outputs)
+    )
     try:
         # Closing the stream writes the report, also when the interrupt comes between two photos.
-        with contextlib.closing(process_photos(photos, process, out, outputs)) as stream:
+        with contextlib.closing(results) as stream:
             for entry in track(
                 stream, "photos", len(photos), console=console, disable=not console.is_terminal
             ):
@@ -112,6 +121,7 @@ def run_batch(photos: Sequence[str], process: Process, out: Path, outputs: tuple
                 if entry.status != "ok":
                     say("yellow", entry.status, f"{entry.photo}: {entry.reason}")
     except KeyboardInterrupt:
+        entries = read_report(out / REPORT)  # with the photos that were completed since
         done = sum(entry.status == "ok" for entry in entries)
         text = f"interrupted after {len(entries)} of {len(photos)} photos; {done} are complete in {out}"
         console.print(text, soft_wrap=True, markup=False, highlight=False)

@@ -25,7 +25,9 @@ from mofaface.geometry import Geometry
 from mofaface.kernels import loss_terms
 from mofaface.kernels.terms import Terms
 from mofaface.photo import Photo, PhotoSource, read_photo
+from mofaface.pipeline import Stages
 from mofaface.reconstruction import Decoded, Reconstruction
+from mofaface.report import NoFaceError
 from mofaface.rotation import rotation_matrix
 from mofaface.weights import DEFAULT_WEIGHTS, find_weights, model_identity, read_autoencoder
 
@@ -66,6 +68,18 @@ class Reconstructor:
     def detect(self, photo: Photo) -> Detection:
         """The boxes of a photo's faces, largest first, and why there are none if so."""
         return detect_faces(photo, self.detector, engine=self.engine)
+
+    def find(self, photo: Photo, faces: Which = "largest") -> Found:
+        """The crops of a photo's faces; raises NoFaceError that says why there is none."""
+        found = self.detect(photo)
+        if not found.faces:
+            raise NoFaceError(found.reason)
+        boxes = found.faces[: 1 if faces == "largest" else None]
+        return Found(photo, tuple(cut_crop(photo, box) for box in boxes))
+
+    def stages(self, faces: Which = "largest") -> Stages[Found]:
+        """How a folder of photos is worked on, for `process_in_stages`."""
+        return Stages(lambda photo: self.find(photo, faces), self.from_crops)
 
     def from_boxes(self, photo: Photo, boxes: Sequence[Box]) -> list[Reconstruction]:
         """The faces in these boxes of a photo."""

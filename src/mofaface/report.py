@@ -3,8 +3,9 @@
 import errno
 import json
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -34,7 +35,7 @@ class Entry:
     reason: str = ""
     """Why there is no face; for "ok", what was done to the photo, if anything."""
     seconds: float = 0.0
-    """Time from reading to writing."""
+    """Time spent on it, from reading to writing; photos that go through the network together share its time evenly."""
     faces: list[str] = field(default_factory=list)
     """Folders of the faces, relative to the report, largest face first."""
     quality: list[float] = field(default_factory=list)
@@ -59,6 +60,58 @@ def folder_names(photos: Sequence[str]) -> list[str]:
     return names
 
 
+@dataclass(frozen=True)
+class Job:
+    """One photo of a batch, and where its results go."""
+
+    source: str
+    name: str
+    """Folder of its first face."""
+    reserved: frozenset[str]
+    """Folders of all photos' first faces."""
+    out: Path
+    outputs: tuple[Output, ...]
+
+    def write(self, photo: Photo, faces: Sequence[Reconstruction]) -> Entry:
+        """Write the folders of a photo's faces; the entry that says so, without its time."""
+        names = [self.name, *(_further(self.name, i, self.reserved) for i in range(2, len(faces) + 1))]
+        names = names[: len(faces)]
+        for face, folder in zip(faces, names, strict=True):
+            face.save(self.out, folder, self.outputs)
+        notes = [note for note in (photo.note, *(face.note for face in faces)) if note]
+        quality = [round(face.quality, 4) for face in faces]
+        return Entry(self.source, "ok", "; ".join(notes), faces=names, quality=quality)
+
+    def failure(self, error: Exception) -> Entry:
+        """The entry of a photo that gave this error: whatever it was, the next photo may be fine."""
+        match error:
+            case PhotoError():
+                return Entry(self.source, "unreadable", str(error))
+            case NoFaceError():
+                return Entry(self.source, "no face", str(error))
+            case OccupiedError():
+                return Entry(self.source, "failed", str(error))
+        return Entry(self.source, "failed", _cause(error, self.out))
+
+
+def make_jobs(photos: Sequence[str], out: Path, outputs: Iterable[Output]) -> list[Job]:
+    """A job for each photo, with folder names that do not collide."""
+    names = folder_names(photos)
+    common = (frozenset(names), out, tuple(outputs))
+    return [Job(photo, name, *common) for photo, name in zip(photos, names, strict=True)]
+
+
+@contextmanager
+def reported(out: Path) -> Iterator[list[Entry]]:
+    """A list for the entries of a batch; the report is written at the end, however that comes."""
+    make_folder(out)
+    entries: list[Entry] = []
+    try:
+        yield entries
+    finally:
+        write_report(out / REPORT, entries)
+
+
 def process_photos(
     photos: Sequence[str], process: Process, out: Path, outputs: Iterable[Output]
 ) -> Generator[Entry, None, None]:
@@ -66,42 +119,21 @@ def process_photos(
 
     The report is written at the end, also when the caller stops early or is interrupted.
     """
-    make_folder(out)
-    entries: list[Entry] = []
-    try:
-        names = folder_names(photos)
-        for photo, name in zip(photos, names, strict=True):
-            entry = _process_photo(photo, name, frozenset(names), process, out, tuple(outputs))
+    with reported(out) as entries:
+        for job in make_jobs(photos, out, outputs):
+            entry = _process_photo(job, process)
             entries.append(entry)
             yield entry
-    finally:
-        write_report(out / REPORT, entries)
 
 
-def _process_photo(
-    source: str, name: str, reserved: frozenset[str], process: Process, out: Path, outputs: tuple[Output, ...]
-) -> Entry:
+def _process_photo(job: Job, process: Process) -> Entry:
     started = time.perf_counter()
-
-    def entry(status: Status, reason: str, **more: list) -> Entry:
-        return Entry(source, status, reason, round(time.perf_counter() - started, 4), **more)
-
     try:
-        photo = read_photo(source)
-        faces = process(photo)
-        names = [name, *(_further(name, i, reserved) for i in range(2, len(faces) + 1))][: len(faces)]
-        for face, folder in zip(faces, names, strict=True):
-            face.save(out, folder, outputs)
-    except PhotoError as error:
-        return entry("unreadable", str(error))
-    except NoFaceError as error:
-        return entry("no face", str(error))
-    except OccupiedError as error:
-        return entry("failed", str(error))
-    except Exception as error:  # whatever went wrong with this photo, the next one may be fine
-        return entry("failed", _cause(error, out))
-    notes = [note for note in (photo.note, *(face.note for face in faces)) if note]
-    return entry("ok", "; ".join(notes), faces=names, quality=[round(face.quality, 4) for face in faces])
+        photo = read_photo(job.source)
+        entry = job.write(photo, process(photo))
+    except Exception as error:
+        entry = job.failure(error)
+    return replace(entry, seconds=round(time.perf_counter() - started, 4))
 
 
 def make_folder(out: Path) -> None:
@@ -134,6 +166,11 @@ def write_report(path: Path, entries: Sequence[Entry]) -> None:
         "photos": [asdict(entry) for entry in entries],
     }
     write_text_whole(path, json.dumps(report, indent=1))
+
+
+def read_report(path: Path) -> list[Entry]:
+    """The entries of a report."""
+    return [Entry(**plain) for plain in json.loads(path.read_text(encoding="utf-8"))["photos"]]
 
 
 def exit_code(entries: Sequence[Entry]) -> int:

@@ -41,8 +41,12 @@ class YuNet:
         height, width = (-(-side // STRIDES[-1]) * STRIDES[-1] for side in pixels.shape[:2])
         image = np.zeros((1, 3, height, width), np.float32)
         image[0, :, : pixels.shape[0], : pixels.shape[1]] = pixels[..., ::-1].transpose(2, 0, 1)
-        outputs = [part[0] for part in self._session(image)]
-        parts = [decoded(*outputs[k::3], stride, width // stride, score) for k, stride in enumerate(STRIDES)]
+        outputs = self._session(image)
+        cls, obj, box, points = (outputs[k : k + 3] for k in (0, 3, 6, 9))
+        parts = [
+            decoded(cls[k][0], obj[k][0], box[k][0], points[k][0], stride, width // stride, score)
+            for k, stride in enumerate(STRIDES)
+        ]
         rows = np.concatenate(parts)
         whole = rows[:, :4].astype(np.int64).tolist()  # OpenCV compares boxes of whole pixels
         kept = cv2.dnn.NMSBoxes(whole, rows[:, 14].tolist(), score, OVERLAP, top_k=MOST_FACES)
@@ -94,12 +98,12 @@ def _without_constant_nodes(
 ) -> Iterator[onnx.NodeProto]:
     """The nodes that depend on the picture; the results of the others are added to the constants."""
     for node in nodes:
-        inputs = [constants.get(name) for name in node.input]
-        if any(value is None for value in inputs):
+        inputs = [constants[name] for name in node.input if name in constants]
+        if len(inputs) < len(node.input):
             yield node
         elif node.op_type == "DequantizeLinear":
             number, scale, zero = inputs
-            constants[node.output[0]] = ((number.astype(np.float32) - zero) * scale).astype(np.float32)
+            constants[node.output[0]] = (number.astype(np.float32) - zero.astype(np.float32)) * scale
         else:
             assert node.op_type == "Reshape", node.op_type
             constants[node.output[0]] = inputs[0].reshape(inputs[1])
