@@ -125,9 +125,16 @@ def _shrunk(pixels: np.ndarray, photo_from_crop: Similarity, size: int) -> tuple
 def _part(pixels: np.ndarray, low: np.ndarray, extent: np.ndarray) -> np.ndarray:
     """Rows and columns from `low` on, the border replicated where they leave the photo."""
     height, width = pixels.shape[:2]
-    columns = np.clip(np.arange(low[0], low[0] + extent[0]), 0, width - 1)
-    rows = np.clip(np.arange(low[1], low[1] + extent[1]), 0, height - 1)
-    return pixels[rows][:, columns]
+    high = low + extent
+    if (low >= 0).all() and high[0] <= width and high[1] <= height:
+        return pixels[low[1] : high[1], low[0] : high[0]]
+    columns = np.clip(np.arange(low[0], high[0]), 0, width - 1)
+    rows = np.clip(np.arange(low[1], high[1]), 0, height - 1)
+    # First the smallest part that holds all of it, so that only the border is repeated.
+    inner = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    top, left = np.count_nonzero(rows == rows[0]) - 1, np.count_nonzero(columns == columns[0]) - 1
+    bottom, right = len(rows) - len(inner) - top, len(columns) - inner.shape[1] - left
+    return cv2.copyMakeBorder(inner, top, bottom, left, right, cv2.BORDER_REPLICATE)
 
 
 def crops_to_tensor(crops: Sequence[Crop]) -> Float[Tensor, "batch 3 240 240"]:

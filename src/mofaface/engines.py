@@ -53,8 +53,8 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.log_severity_level = 3  # errors only: its warnings are about graphs, not for users
-        # Waiting threads sleep: busy ones would take the cores from reading and detection.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Between calls its threads sleep: busy ones would take the cores from all else.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session = onnxruntime.InferenceSession(
             graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )

@@ -66,7 +66,7 @@ def process_in_stages(
     if workers < 0:
         raise ValueError(f"photos are prepared by one thread or more (0: one for each core), got {workers}")
     workers = workers or available_cores()
-    with reported(out) as entries, _one_core_each():
+    with reported(out) as entries, _cores_for(workers):
         jobs = iter(make_jobs(photos, out, outputs))
         pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
         preparing: deque[Future[_Prepared]] = deque()
@@ -90,10 +90,14 @@ def process_in_stages(
 
 
 @contextmanager
-def _one_core_each() -> Iterator[None]:
-    """Libraries leave the cores to the threads of the pipeline, and get them back at the end."""
+def _cores_for(workers: int) -> Iterator[None]:
+    """Libraries leave the cores to the threads of the pipeline, and get them back at the end.
+
+    The network, a fifth of the work on one core, keeps one core of four.
+    """
     threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
     cv2.setNumThreads(1)
+    torch.set_num_threads(max(1, workers // 4))
     try:
         yield
     finally:

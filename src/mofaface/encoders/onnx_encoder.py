@@ -21,10 +21,18 @@ class OnnxEncoder:
         def network(resized: Tensor) -> Tensor:
             return self._layout.pack(encoder.head(encoder.backbone(resized)))
 
-        self._session = Session(onnx_graph(network, torch.zeros(2, 3, self._size, self._size)))
+        self._graph = onnx_graph(network, torch.zeros(2, 3, self._size, self._size))
+        self._sessions: dict[int, Session] = {}
 
     def __call__(self, images: Float[Tensor, "batch 3 240 240"]) -> Code:
-        """The codes of a batch of crops."""
+        """The codes of a batch of crops, computed by torch's number of threads."""
         # Resized by torch: filtered resizing is slow in ONNX Runtime.
         resized = resize(images, self._size).contiguous().numpy()
-        return self._layout.unpack(torch.from_numpy(self._session(resized)[0]))
+        return self._layout.unpack(torch.from_numpy(self._session()(resized)[0]))
+
+    def _session(self) -> Session:
+        # One for each number of threads: a session cannot change its own, and one alone is best beside other work.
+        threads = torch.get_num_threads()
+        if threads not in self._sessions:
+            self._sessions[threads] = Session(self._graph, threads)
+        return self._sessions[threads]
