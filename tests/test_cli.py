@@ -257,19 +257,42 @@ def test_evaluate_without_data_says_what_it_needs(run, corpus_path, tmp_path):
 def test_interrupt_says_what_is_complete_and_keeps_it(run, network, tmp_path, monkeypatch):
     from mofaface.reconstruct import Reconstructor
 
-    detect = Reconstructor.detect
+    from_crops = Reconstructor.from_crops
 
-    def interrupted(self, photo):
-        if "second" in photo.name:
+    def interrupted(self, found):
+        if any("second" in one.photo.name for one in found):
             raise KeyboardInterrupt
-        return detect(self, photo)
+        return from_crops(self, found)
 
-    monkeypatch.setattr(Reconstructor, "detect", interrupted)
+    monkeypatch.setattr(Reconstructor, "from_crops", interrupted)
     second = tmp_path / "second.jpg"
     second.write_bytes((EXAMPLES / "ai_man_1.jpg").read_bytes())
-    code, _, err = run("reconstruct", PHOTO, second, PHOTO, "--out", tmp_path / "out", *network)
-    assert code == 130 and "interrupted after 1 of 3 photos; 1 are complete" in " ".join(err.split())
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["congress_C001072", "report.json"]
+    photos = [PHOTO] * 30 + [second, PHOTO]
+    code, _, err = run(
+        "reconstruct", *photos, "--save", "json", "--workers", 1, "--out", tmp_path / "out", *network
+    )
+    entries = json.loads((tmp_path / "out" / "report.json").read_text())["photos"]
+    assert 10 < len(entries) <= 30 and all(entry["status"] == "ok" for entry in entries)
+    count = f"interrupted after {len(entries)} of 32 photos; {len(entries)} are complete"
+    assert code == 130 and count in " ".join(err.split())
+    folders = [folder for entry in entries for folder in entry["faces"]]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted([*folders, "report.json"])
+
+
+def test_export_writes_two_files_and_says_so(run, network, tmp_path):
+    pytest.importorskip("onnxscript")
+    code, out, _ = run("export", "--onnx", tmp_path / "face.onnx", *network)
+    assert code == 0 and "face.onnx" in out and "face_decoder.onnx" in out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["face.onnx", "face_decoder.onnx"]
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_an_engine_that_is_not_installed_is_a_sentence(run, network, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    code, _, err = run("reconstruct", PHOTO, "--engine", "onnxruntime", "--out", tmp_path / "out", *network)
+    assert code == 1 and f"this command needs {package}: pip install 'mofaface[export]'" in err
+    code, out, _ = run("reconstruct", PHOTO, "--engine", "torch", "--out", tmp_path / "out", *network)
+    assert code == 0
 
 
 def test_interrupt_elsewhere_is_a_sentence(run, monkeypatch, model_path):

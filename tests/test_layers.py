@@ -13,14 +13,14 @@ LAYERS = (
     ("encoders", "decoder", "geometry", "detection", "facemesh", "yunet"),
     ("autoencoder", "jacobian", "losses", "metrics", "weights", "kernels"),
     ("corpus", "synthetic", "baselines", "training", "train", "fit", "fit_energy", "average_reflectance", "evaluation",
-     "reconstruct", "reconstruction", "report", "pipeline", "fit_photo", "sample", "export", "pictures",
+     "reconstruct", "reconstruction", "report", "pipeline", "fit_photo", "sample", "export", "onnx_export", "pictures",
      "face_models.open_model", "face_models.importers",
      "face_models.surface", "face_models.registration", "face_models.gaussian_process",
      "face_models.deformation_transfer", "face_models.blendshape_sets", "face_models.build_expression",
      "face_models.face_units", "skin_tone", "model_report", "bench",
-     "bench_uses"),
+     "bench_uses", "bench_inference"),
     ("terminal", "commands_bench", "commands_photos", "commands_models", "commands_import", "commands_expression",
-     "commands_corpus", "commands_evaluate", "commands_networks", "commands_synth", "cli", "studio", "", "__main__"),
+     "commands_corpus", "commands_evaluate", "commands_networks", "commands_synth", "commands_export", "cli", "studio", "", "__main__"),
 )  # fmt: skip
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 # Only these folders take in new modules without an entry of their own above.

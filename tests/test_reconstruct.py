@@ -1,8 +1,11 @@
 """Reconstruction in terms of the photo: cameras, landmarks, quality."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
+from face_photos import example, needs_examples
 from little_face import LITTLE, little_model, random_code
 from little_photo import BOXES, little_reconstructor, noisy_photo
 
@@ -11,9 +14,12 @@ from mofaface.autoencoder import Autoencoder
 from mofaface.crop import crops_to_tensor, cut_crop
 from mofaface.decoder import Decoder
 from mofaface.detection import Detection
+from mofaface.encoders import CodeHead, Encoder
+from mofaface.encoders.alexnet import AlexNet
+from mofaface.face_models.container import read_face_model
 from mofaface.metrics import photometric_error
 from mofaface.photo import PhotoError
-from mofaface.reconstruct import crop_cameras, describe, load
+from mofaface.reconstruct import Found, Reconstructor, crop_cameras, describe, load
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +141,66 @@ def test_load_takes_cuda_or_cpu_and_another_device_only_when_asked(weights_path,
     device()
     device(device="mps")
     assert moved == ["cuda", "mps"]
+
+
+def test_faces_of_several_photos_are_those_of_each_alone():
+    reconstructor = little_reconstructor(little_model(side=17).float())
+    photos = [noisy_photo(name="a.jpg"), noisy_photo(500, 700, "b.jpg"), noisy_photo(name="c.jpg")]
+    boxes = [BOXES, (), BOXES[1:]]
+    found = [Found(p, tuple(cut_crop(p, box) for box in own)) for p, own in zip(photos, boxes, strict=True)]
+    together = reconstructor.from_crops(found)
+    assert [len(faces) for faces in together] == [2, 0, 1]
+    for photo, own, faces in zip(photos, boxes, together, strict=True):
+        for face, alone in zip(faces, reconstructor.from_boxes(photo, own), strict=True):
+            assert face.photo is photo and face.index == alone.index
+            assert face.photometric_error == pytest.approx(alone.photometric_error, rel=1e-5)
+            np.testing.assert_allclose(face.landmarks_68, alone.landmarks_68)
+            np.testing.assert_allclose(face.vertices, alone.vertices)
+
+
+def test_a_face_is_decoded_when_it_is_asked_for_and_once(faces, monkeypatch):
+    calls = []
+    forward = Decoder.forward
+    monkeypatch.setattr(Decoder, "forward", lambda self, code: calls.append(1) or forward(self, code))
+    face = little_reconstructor(little_model(side=17).float()).from_boxes(noisy_photo(), BOXES[:1])[0]
+    before = len(calls)  # where no kernel was compiled the error needs the decoder
+    face.to_json()
+    assert len(calls) == before
+    assert face.colour is face.colour and len(calls) == before + 1
+    np.testing.assert_array_equal(face.colour, faces[0].colour)
+    np.testing.assert_array_equal(face.reflectance, faces[0].reflectance)
+
+
+def test_a_face_goes_to_another_process_decoded_and_without_the_model(faces):
+    face = faces[0]
+    text = pickle.dumps(face)
+    read = pickle.loads(text)
+    for name in ("vertices", "reflectance", "colour", "triangles", "uv"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(face, name))
+    assert read.to_json() == face.to_json() and b"FaceModel" not in text
+
+
+@needs_examples
+def test_both_engines_give_the_same_face():
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    photo = example()
+    fast, plain = (mofaface.load(engine=engine)(photo)[0] for engine in ("onnxruntime", "torch"))
+    # Boxes differ by a ten-thousandth of a pixel, which changes single pixels of the crop by one step of 255.
+    np.testing.assert_allclose(fast.landmarks_68, plain.landmarks_68, atol=0.05)
+    np.testing.assert_allclose(fast.vertices, plain.vertices, atol=0.02)
+    assert fast.photometric_error == pytest.approx(plain.photometric_error, abs=1e-4)
+
+
+def test_an_encoder_without_a_graph_runs_in_torch_unless_the_engine_was_demanded(model_path):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from mofaface.encoders.onnx_graph import UnknownOperation
+
+    model = read_face_model(model_path)
+    alexnet = AlexNet(shrink=16)
+    encoder = Encoder(alexnet, CodeHead(alexnet.out_features, model.layout)).eval().requires_grad_(False)
+    autoencoder = Autoencoder(encoder, Decoder(model))
+    assert len(Reconstructor(autoencoder, "yunet", "w", "auto").from_boxes(noisy_photo(), BOXES)) == 2
+    with pytest.raises(UnknownOperation):
+        Reconstructor(autoencoder, "yunet", "w", "onnxruntime").from_boxes(noisy_photo(), BOXES)

@@ -11,6 +11,7 @@ from rich.logging import RichHandler
 from mofaface.commands_bench import Bench
 from mofaface.commands_corpus import Corpus
 from mofaface.commands_evaluate import Evaluate
+from mofaface.commands_export import Export
 from mofaface.commands_models import Model
 from mofaface.commands_networks import Train
 from mofaface.commands_photos import Fit, Reconstruct
@@ -29,10 +30,17 @@ COMMANDS: dict[str, type] = {
     "synth": Synth,
     "synth-codes": SynthCodes,
     "train": Train,
+    "export": Export,
     "bench": Bench,
 }
 # A package that only some commands need, and the extra that brings it.
-EXTRAS = {"scipy": "build-model", "matplotlib": "evaluate"}
+EXTRAS = {
+    "scipy": "build-model",
+    "matplotlib": "evaluate",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
+}
 
 
 def parse(arguments: Sequence[str]) -> Any:

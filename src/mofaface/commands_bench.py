@@ -7,6 +7,7 @@ from pathlib import Path
 from mofaface.face_model import FaceModel
 from mofaface.files import write_text_whole
 from mofaface.terminal import console
+from mofaface.weights import DEFAULT_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class Bench:
     """Photos to fit as well, with all vertices in each step and with samples of them."""
     alexnet: bool = False
     """Measure the paper's network and its optimiser as well."""
+    inference: tuple[str, ...] = ()
+    """Photos with a face each, whose way to the mesh is measured stage by stage, and as a folder."""
+    weights: str = DEFAULT_WEIGHTS
+    """Trained weights for --inference."""
     out: Path | None = None
     """JSON file for the figures."""
 
@@ -105,4 +110,18 @@ class Bench:
                 f"(torch's {times.torch_adadelta:.0f} ms)"
             )
             found["alexnet"] = asdict(times)
-        return found
+        return found | (self._measure_inference() if self.inference else {})
+
+    def _measure_inference(self) -> dict[str, object]:
+        from mofaface import bench_inference
+
+        stages = list(bench_inference.measure_inference(self.inference, self.weights, self.model))
+        for stage in stages:
+            name = ", ".join(part for part in (stage.stage, stage.engine) if part)
+            console.print(f"{name}, batch {stage.batch}: {stage.milliseconds:.2f} ms a photo")
+        folders = list(bench_inference.measure_folder(self.inference, self.weights, self.model))
+        for folder in folders:
+            console.print(
+                f"folder of {folder.photos} photos, {folder.engine}: {folder.per_second:.0f} a second"
+            )
+        return {"inference": [asdict(row) for row in stages], "folders": [asdict(row) for row in folders]}

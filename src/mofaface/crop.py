@@ -132,7 +132,7 @@ def _part(pixels: np.ndarray, low: np.ndarray, extent: np.ndarray) -> np.ndarray
     rows = np.clip(np.arange(low[1], high[1]), 0, height - 1)
     # First the smallest part that holds all of it, so that only the border is repeated.
     inner = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    top, left = np.count_nonzero(rows == rows[0]) - 1, np.count_nonzero(columns == columns[0]) - 1
+    top, left = (int(np.count_nonzero(line == line[0])) - 1 for line in (rows, columns))
     bottom, right = len(rows) - len(inner) - top, len(columns) - inner.shape[1] - left
     return cv2.copyMakeBorder(inner, top, bottom, left, right, cv2.BORDER_REPLICATE)
 
