@@ -20,7 +20,8 @@ LAYERS = (
      "face_models.face_units", "skin_tone", "model_report", "bench",
      "bench_uses", "bench_inference"),
     ("terminal", "commands_bench", "commands_photos", "commands_models", "commands_import", "commands_expression",
-     "commands_corpus", "commands_evaluate", "commands_networks", "commands_synth", "commands_export", "cli", "studio", "", "__main__"),
+     "commands_corpus", "commands_evaluate", "commands_networks", "commands_synth", "commands_export", "cli",
+     "studio", "", "__main__"),
 )  # fmt: skip
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 # Only these folders take in new modules without an entry of their own above.
