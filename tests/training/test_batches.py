@@ -1,5 +1,7 @@
 """Which photographs an iteration sees and how they are changed."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 from little_corpus import corpus_in_memory
 
 from mofaface.landmarks import LANDMARKS_46, MIRROR_68
-from mofaface.training.batches import augment, batches, chosen, make_batch
+from mofaface.training.batches import batches, change_crop, chosen, draw_change, make_batch
 from mofaface.training.config import NO_AUGMENTATION, Augmentation
 
 PLACES_ONLY = Augmentation(colour=0, blur=0)
@@ -15,6 +17,11 @@ PLACES_ONLY = Augmentation(colour=0, blur=0)
 
 def rng(seed=0):
     return np.random.default_rng(seed)
+
+
+def augment(image, landmarks, how, random):
+    """A crop and its landmarks, changed at random."""
+    return change_crop(image, landmarks, draw_change(how, random))
 
 
 @pytest.mark.parametrize("count, batch", [(10, 5), (7, 3), (20, 8), (3, 8), (1, 4)])
@@ -124,6 +131,21 @@ def test_batch_holds_pictures_landmarks_and_confidences_of_the_chosen_photos():
     np.testing.assert_array_equal((255 * batch.image[0]).round().byte().permute(1, 2, 0), corpus.image(2))
     np.testing.assert_array_equal(batch.landmarks[1], corpus.landmarks[0][list(LANDMARKS_46)])
     assert (batch.confidence == 1).all() and batch.to("cpu").image is batch.image
+
+
+def test_a_confidence_follows_its_landmark_into_the_mirror():
+    corpus = corpus_in_memory(1)
+    corpus = replace(corpus, confidence=corpus.landmarks[:, :, 0] / 240)
+    flip = Augmentation(0, 0, 0, True, 0, 0)
+    mirrored = 0
+    for seed in range(12):
+        batch = make_batch(corpus, [0], flip, [seed])
+        x = torch.cat((batch.landmarks, batch.contour), 1)[0, :, 0] / 240
+        sure = torch.cat((batch.confidence, batch.contour_confidence), 1)[0]
+        turned = (x - sure).abs().max() > 1e-3
+        mirrored += int(turned)
+        torch.testing.assert_close(sure, 1 - x if turned else x, rtol=0, atol=1e-5)
+    assert 0 < mirrored < 12
 
 
 def same(a, b):

@@ -100,7 +100,7 @@ def test_rates_of_a_recorded_step_change_in_place(encoder, name):
     rates = [group["lr"] for group in optimiser.param_groups]
     set_rates(optimiser, config, 50, 100)
     assert all(group["lr"] is rate for group, rate in zip(optimiser.param_groups, rates, strict=True))
-    assert sorted(rate.item() for rate in rates) == pytest.approx([0.5, 1.0])
+    assert sorted({rate.item() for rate in rates}) == pytest.approx([0.5, 1.0])
 
 
 @pytest.mark.parametrize("name", ["adadelta", "adamw"])

@@ -91,28 +91,18 @@ def draw_change(how: Augmentation, rng: np.random.Generator) -> Change:
 
 def make_batch(corpus: CorpusSplit, indices: list[int], augmentation: Augmentation, seed: list[int]) -> Batch:
     """The photographs of these numbers, augmented with random numbers of this seed."""
-    images, points = [], []
+    images, points, sure = [], [], []
     for place, i in enumerate(indices):
-        image, landmarks = augment(
-            corpus.image(i), corpus.landmarks[i], augmentation, np.random.default_rng([*seed, place])
-        )
+        change = draw_change(augmentation, np.random.default_rng([*seed, place]))
+        image, landmarks = change_crop(corpus.image(i), corpus.landmarks[i], change)
         images.append(image)
         points.append(landmarks)
+        sure.append(corpus.confidence[i][list(MIRROR_68)] if change.mirrored else corpus.confidence[i])
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
     places = torch.from_numpy(np.stack(points))
-    confidence = torch.from_numpy(corpus.confidence[indices].astype(np.float32))
+    confidence = torch.from_numpy(np.stack(sure).astype(np.float32))
     inner, jaw = list(LANDMARKS_46), list(LANDMARK_GROUPS["jaw"])
     return Batch(pixels, places[:, inner], confidence[:, inner], places[:, jaw], confidence[:, jaw])
-
-
-def augment(
-    image: UInt8[np.ndarray, "240 240 3"],
-    landmarks: Float[np.ndarray, "68 2"],
-    how: Augmentation,
-    rng: np.random.Generator,
-) -> tuple[UInt8[np.ndarray, "240 240 3"], Float[np.ndarray, "68 2"]]:
-    """A crop and its landmarks moved, mirrored, recoloured and blurred at random."""
-    return change_crop(image, landmarks, draw_change(how, rng))
 
 
 def change_crop(

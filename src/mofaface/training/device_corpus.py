@@ -133,6 +133,8 @@ class DeviceCorpus:
             F = self._filters.index_select(0, draw.resolutions - SMALLEST)[:, None]
             images = F @ images @ F.mT
         confidence = self.confidence.index_select(0, draw.photos)
+        swapped = confidence.index_select(1, self._mirror)
+        confidence = torch.where(draw.mirrored[:, None], swapped, confidence)
         return Batch(
             images,
             landmarks.index_select(1, self._inner),
