@@ -136,16 +136,16 @@ class Fitter:
         if image.flatten(2).std(-1).max() < 1e-3:
             reason = "the picture has one colour everywhere: there is no face to fit"
             return Fit(layout.unpack(x[None]), first, first, 0, False, reason)
-        descent = self._run_stages(truth, x, config)
+        descent = self._run_stages(truth, x, first, config)
         if not descent.energy < first:
             reason = "no step lowered the energy of the start, which is returned"
             return Fit(layout.unpack(x[None]), first, first, descent.iterations, False, reason)
         code = layout.unpack(descent.x[None])
         return Fit(code, descent.energy, first, descent.iterations, descent.converged, descent.reason)
 
-    def _run_stages(self, truth: Problem, x: Tensor, config: FitConfig) -> "Descent":
+    def _run_stages(self, truth: Problem, x: Tensor, first: float, config: FitConfig) -> "Descent":
         """The stages one after the other; the end with the lowest true energy counts."""
-        best, iterations, begun = Descent(x, truth.energy(x), 0, False, ""), 0, None
+        best, iterations, begun = Descent(x, first, 0, False, ""), 0, None
         for stage in (config.landmark_stages if truth.landmarks is not None else ()) + config.stages:
             tools = self.coarse if stage.coarse else self.full
             image, weights = blurred(truth.image, stage.blur), _stage_weights(truth, stage)
