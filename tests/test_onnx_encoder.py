@@ -82,3 +82,10 @@ def test_what_does_not_depend_on_the_picture_is_one_constant():
     scale = torch.rand(8)
     graph = onnx_graph(lambda x: x * (scale * 2 + 1).rsqrt(), torch.zeros(2, 8)).graph
     assert [node.op_type for node in graph.node] == ["Mul", "Identity"] and len(graph.initializer) == 1
+
+
+def test_the_last_layer_as_one_product_gives_its_codes():
+    head = learned(ENCODERS["grid"]()).head
+    features = torch.randn(4, head.every.in_features, generator=torch.Generator().manual_seed(0))
+    W, b = head.as_product()
+    torch.testing.assert_close(features @ W + b, LAYOUT.pack(head(features)), atol=1e-4, rtol=1e-4)

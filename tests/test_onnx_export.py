@@ -1,6 +1,7 @@
 """The exported networks give torch's numbers in ONNX Runtime, and say what they are."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from mofaface.code import Code
 from mofaface.decoder import Decoder
 from mofaface.encoders import EncoderConfig, build_encoder
 from mofaface.mesh import vertex_normals
-from mofaface.onnx_export import CODE, MESH, export_onnx, resize_matrix, triangles_of_vertices
+from mofaface.onnx_export import CODE, MESH, export_onnx, onnx_paths, resize_matrix, triangles_of_vertices
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -96,3 +97,17 @@ def test_gathered_triangles_give_the_normals_of_the_mesh():
     f = torch.cat((torch.linalg.cross(b - a, c - a), torch.zeros(1, 3).double()))
     summed = f[triangles_of_vertices(model.triangles, model.vertices)].sum(1)
     torch.testing.assert_close(summed / summed.norm(dim=-1, keepdim=True), normals)
+
+
+def test_batch_statistics_are_in_the_weights(files):
+    nodes = onnx.load(files[0]).graph.node
+    kinds = [node.op_type for node in nodes]
+    convolutions = kinds.count("Conv")
+    assert convolutions > 50 and "BatchNormalization" not in kinds
+    # What is left of multiplications belongs to the last layer's units, not to the convolutions' weights.
+    assert kinds.count("Mul") < 12
+
+
+def test_a_path_is_a_folder_or_the_name_of_the_encoder():
+    assert onnx_paths(Path("a/b")) == (Path("a/b/encoder.onnx"), Path("a/b/decoder.onnx"))
+    assert onnx_paths(Path("a/face.onnx")) == (Path("a/face.onnx"), Path("a/face_decoder.onnx"))

@@ -33,6 +33,7 @@ from mofaface.weights import model_identity
 FORMAT = "mofaface-onnx"
 FORMAT_VERSION = "1"
 OPSET = 18
+MOST_NUMBERS = 2**31
 CODE = tuple(part.name for part in fields(Code))
 MESH = ("vertices", "normals", "reflectance", "colour", "places", "R", "t", "triangles")
 MEANING = {
@@ -132,7 +133,8 @@ def export_onnx(autoencoder: Autoencoder, path: Path, weights: str) -> tuple[Pat
 
     Raises ImportError where the packages of the extra "export" are missing.
     """
-    import_module("onnxscript")  # torch would say it in many lines
+    for package in ("onnx", "onnxscript"):  # torch would say it in many lines
+        import_module(package)
     decoder = autoencoder.decoder
     about = {
         "format": FORMAT,
@@ -163,6 +165,8 @@ def _write(
     about: dict[str, str],
 ) -> None:
     """Export one network and say in its metadata what its inputs and outputs are."""
+    from onnxscript.optimizer import optimize_ir  # a package that not every installation has
+
     batch = torch.export.Dim("batch")
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
@@ -175,7 +179,9 @@ def _write(
             dynamic_shapes=tuple({0: batch} for _ in example),
             verbose=False,
         )
-    assert program is not None
+        assert program is not None
+        # Batch statistics go into the weights, whose size the exporter's own pass shies away from.
+        optimize_ir(program.model, input_size_limit=MOST_NUMBERS, output_size_limit=MOST_NUMBERS)
     program.model.metadata_props.update(about | {name: MEANING[name] for name in (*inputs, *outputs)})
     with written_whole(path) as temporary:
         program.save(str(temporary), external_data=False)
@@ -183,13 +189,12 @@ def _write(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on its own insides."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without the exporter's remarks on its own insides, of which it makes hundreds."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)

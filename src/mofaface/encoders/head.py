@@ -59,6 +59,12 @@ class CodeHead(nn.Module):
             features = features.to(self.z.weight.dtype)
             return self._scaled(self.layout.unpack(self.every(features)), self.z(features))
 
+    def as_product(self) -> tuple[Float[Tensor, "features size"], Float[Tensor, "1 size"]]:
+        """W and b, with which the packed code of features f is f W + b: scaling and sorting included."""
+        W = self._scaled(self.layout.unpack(self.every.weight.mT), self.z.weight.mT)
+        b = self._scaled(self.layout.unpack(self.every.bias[None]), self.z.bias[None])
+        return self.layout.pack(W), self.layout.pack(b)
+
     def _scaled(self, raw: Code, z: Float[Tensor, "batch 1"]) -> Code:
         """The raw outputs times their gains, with the z-translation taken from its own layer."""
         gains = self.gains

@@ -18,8 +18,10 @@ class OnnxEncoder:
         """Raises UnknownOperation for a backbone that the graph has no words for."""
         self._layout, self._size = encoder.head.layout, encoder.backbone.preprocess.format.size
 
+        W, b = (part.detach() for part in encoder.head.as_product())
+
         def network(resized: Tensor) -> Tensor:
-            return self._layout.pack(encoder.head(encoder.backbone(resized)))
+            return torch.addmm(b, encoder.backbone(resized), W)
 
         self._graph = onnx_graph(network, torch.zeros(2, 3, self._size, self._size))
         self._sessions: dict[int, Session] = {}
