@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from glob import glob
 
 from setuptools import Extension, setup
 
@@ -21,7 +22,7 @@ extensions = (
         Extension(
             f"mofaface.kernels._native_{level}",
             SOURCES,
-            depends=["src/mofaface/kernels/fused.h"],
+            depends=sorted(glob("src/mofaface/kernels/*.h")),
             extra_compile_args=FLAGS + flags,
             extra_link_args=["-pthread"],
             language="c++",

@@ -12,7 +12,7 @@ from mofaface.code import CodeLayout
 from mofaface.decoder import Decoder
 from mofaface.face_model import FaceModel, FaceModelArrays, SparseMatrix
 from mofaface.kernels import FusedTerms, PlainTerms, loss_terms, native, native_level
-from mofaface.kernels.packing import PackedModel, nearby, one_rings
+from mofaface.kernels.packing import PackedModel, fans, nearby, one_rings
 from mofaface.kernels.terms import check_inputs
 
 compiled = pytest.mark.skipif(native_level() is None, reason="no compiled kernel is installed")
@@ -297,6 +297,48 @@ def test_one_rings_hold_each_triangle_at_each_corner():
     start, ring = one_rings(triangles, 4)
     pairs = [ring[a:b].reshape(-1, 2).tolist() for a, b in zip(start[:-1], start[1:], strict=True)]
     assert pairs == [[[1, 2]], [[2, 0], [3, 2]], [[0, 1], [1, 3]], [[2, 1]]]
+
+
+def pairs_of_fans(start, entries, vertex):
+    """The triangles around a vertex, as its next and previous corners, that its fans say."""
+    pairs, last = [], None
+    for entry in entries[start[vertex] : start[vertex + 1]]:
+        corner = ~entry if entry < 0 else entry
+        if entry >= 0:
+            pairs.append((int(last), int(corner)))
+        last = corner
+    return sorted(pairs)
+
+
+def random_triangles(kind):
+    """Meshes of every kind: whole, with holes, with edges of three triangles, and with no order at all."""
+    rng = np.random.default_rng(3)
+    if kind == "noise":
+        return rng.permuted(np.tile(np.arange(30), (80, 1)), axis=1)[:, :3], 30
+    grid = little_arrays(9).triangles.astype(np.int64)
+    if kind == "holes":
+        grid = grid[rng.random(len(grid)) < 0.7]
+    if kind == "doubled":
+        grid = np.concatenate((grid, grid[::5], grid[::7, ::-1]))
+    return grid, 81
+
+
+@pytest.mark.parametrize("kind", ["grid", "holes", "doubled", "noise"])
+def test_fans_say_the_same_triangles_as_one_rings(kind):
+    triangles, vertices = random_triangles(kind)
+    start, ring = one_rings(triangles, vertices)
+    begin, entries = fans(triangles, vertices)
+    for v in range(vertices):
+        expected = sorted(map(tuple, ring[start[v] : start[v + 1]].reshape(-1, 2).tolist()))
+        assert pairs_of_fans(begin, entries, v) == expected
+    if kind == "grid":
+        inner = np.bincount(triangles.ravel()) == 6
+        assert (np.diff(begin)[inner] == 7).all()
+
+
+def test_no_triangles_have_no_fans():
+    start, entries = fans(np.zeros((0, 3), np.int64), 4)
+    assert start.tolist() == [0] * 5 and len(entries) == 0
 
 
 def test_neighbours_lie_together():

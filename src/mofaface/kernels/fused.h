@@ -29,7 +29,7 @@ struct Model {
     struct Basis reflectance;  // of the frontal rows
     struct Basis landmarks;    // of the landmarks' vertices, float32 over the scales of geometry
     struct Rows S, S_transposed;  // start == nullptr: geometry is given on the rows themselves
-    struct Rows ring;             // two entries a triangle: the next and the previous corner; value unused
+    struct Rows ring;             // corners in fans, the first of each as ~corner; value unused
 };
 
 struct Camera {

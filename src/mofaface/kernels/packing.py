@@ -16,6 +16,7 @@ from mofaface.kernels import native
 Precision = Literal["float32", "bfloat16", "int8"]
 KINDS: dict[Precision, int] = {"float32": 0, "bfloat16": 1, "int8": 2}
 LANES, GROUP = 16, 64
+CACHE_LINE = 64  # bytes
 MOST_OF_INT8 = 127
 
 
@@ -55,7 +56,7 @@ class PackedModel:
         self.frontal = int(frontal.sum())
         local = np.full(len(frontal), -1, np.int64)
         local[self.order] = np.arange(len(self.order))
-        self.ring_start, self.ring = one_rings(local[used], len(self.order))
+        self.ring_start, self.ring = fans(local[used], len(self.order))
         self._pack_geometry(model, precision)
         reflectance = model.reflectance_basis.numpy()[self.order[: self.frontal]]
         mean = model.mean_reflectance.numpy()[self.order[: self.frontal]]
@@ -125,8 +126,22 @@ def tiles(
         numbers = torch.from_numpy(numbers).to(torch.bfloat16).view(torch.int16).numpy()
     if precision == "int8":
         numbers = numbers.astype(np.int8)
-    in_tiles = np.ascontiguousarray(padded_mean.reshape(-1, LANES, 3).transpose(0, 2, 1))
-    return Tiles(in_tiles, numbers, scale, KINDS[precision])
+    in_tiles = padded_mean.reshape(-1, LANES, 3).transpose(0, 2, 1)
+    return Tiles(aligned(in_tiles), aligned(numbers), scale, KINDS[precision])
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """A copy that begins where a cache line does, so that no load of a vector touches two lines."""
+    memory = empty_aligned(array.nbytes)
+    copy = memory.view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def empty_aligned(size: int) -> np.ndarray:
+    """Bytes that begin where a cache line does. NumPy asks the system for large pages where it has them."""
+    memory = np.empty(size + CACHE_LINE, np.uint8)
+    return memory[-memory.ctypes.data % CACHE_LINE :][:size]
 
 
 def nearby(
@@ -153,6 +168,58 @@ def one_rings(
     order = np.argsort(corner, kind="stable")
     start = np.concatenate(([0], np.cumsum(np.bincount(corner, minlength=vertices)))) * 2
     return start, pair[order].ravel()
+
+
+def fans(
+    triangles: Int[np.ndarray, "faces 3"], vertices: int
+) -> tuple[Int[np.ndarray, "starts"], Int[np.ndarray, "entries"]]:
+    """For each vertex the corners around it, fan by fan: every two that follow each other make a triangle with it.
+
+    A fan begins with ~corner. A closed one ends with the corner it began with; where more than two triangles share an
+    edge, fans end.
+    """
+    vertex, p = triangles.ravel(), np.roll(triangles, -1, axis=1).ravel()
+    q = np.roll(triangles, 1, axis=1).ravel()
+    after = _follower(vertex * vertices + p, vertex * vertices + q)
+    fan, place = _chains(after, vertex)
+    order = np.lexsort((place, fan, vertex))
+    begins = (place == 0)[order]
+    end = np.cumsum(1 + begins)
+    entries = np.empty(end[-1] if len(end) else 0, np.int64)
+    entries[end - 1] = q[order]
+    entries[(end - 2)[begins]] = ~p[order][begins]
+    count = np.bincount(vertex, 1 + (place == 0), vertices).astype(np.int64)
+    return np.concatenate(([0], np.cumsum(count))), entries
+
+
+def _follower(begin: Int[np.ndarray, "_"], end: Int[np.ndarray, "_"]) -> Int[np.ndarray, "_"]:
+    """For each edge the one that begins where it ends, −1 for none, and for every edge where there is a choice."""
+    values, where, count = np.unique(begin, return_index=True, return_counts=True)
+    ends, which, times = np.unique(end, return_inverse=True, return_counts=True)
+    place = np.searchsorted(values, ends).clip(max=max(len(values) - 1, 0))
+    if len(values) == 0:
+        return np.empty(0, np.int64)
+    sound = (values[place] == ends) & (count[place] == 1) & (times == 1)
+    return np.where(sound, where[place], -1)[which]
+
+
+def _chains(
+    after: Int[np.ndarray, "_"], owner: Int[np.ndarray, "_"]
+) -> tuple[Int[np.ndarray, "_"], Int[np.ndarray, "_"]]:
+    """For each element the first one of its chain and its place in it; a ring is cut at its first element."""
+    first, place = np.full(len(after), -1), np.zeros(len(after), np.int64)
+    heads = np.setdiff1d(np.arange(len(after)), after)
+    while len(heads):
+        at, origin, step = heads, heads, 0
+        while len(at):
+            first[at], place[at] = origin, step
+            at, step = after[at], step + 1
+            going = (at >= 0) & (first[at] < 0)
+            at, origin = at[going], origin[going]
+        # What is left are rings, one of each owner at a time.
+        left = np.flatnonzero(first < 0)
+        heads = left[np.unique(owner[left], return_index=True)[1]]
+    return first, place
 
 
 def _rows(S: SparseMatrix | None) -> Sequence[np.ndarray | None]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from mofaface.code import Code, CodeLayout
 from mofaface.decoder import AMBIENT, Decoder
 from mofaface.kernels import native
-from mofaface.kernels.packing import PackedModel, Precision
+from mofaface.kernels.packing import PackedModel, Precision, empty_aligned
 from mofaface.losses import landmark, photometric
 
 
@@ -180,7 +180,7 @@ class FusedTerms:
                 self._spare = [m for m in self._spare if m is not fitting[0]]
                 return fitting[0]
             self._spare.clear()
-        return torch.empty(needed, dtype=torch.uint8)
+        return torch.from_numpy(empty_aligned(needed))
 
 
 class GradientsAhead(torch.autograd.Function):
