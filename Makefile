@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format sanitize clean
+.PHONY: demo test check format bench sanitize clean
 
 demo: $(VENV)/.installed
 	$(BIN)/mofaface reconstruct examples/*.jpg --out out/demo
@@ -23,6 +23,11 @@ check: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format src tests
 	$(BIN)/ruff check --fix src tests
+
+# Times of every operator, without the checks of shapes that tests make.
+bench: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet -e '.[bench]'
+	$(BIN)/pytest -q -o addopts= benchmarks
 
 # The kernels' tests under the address and undefined-behaviour sanitizers (GCC).
 sanitize: $(VENV)/.installed-dev
