@@ -286,8 +286,10 @@ def test_export_writes_two_files_and_says_so(run, network, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["face.onnx", "face_decoder.onnx"]
 
 
+@needs_examples
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
 def test_an_engine_that_is_not_installed_is_a_sentence(run, network, tmp_path, monkeypatch, package):
+    monkeypatch.setattr("mofaface.engines.PACKAGES", (package,))
     monkeypatch.setitem(sys.modules, package, None)
     code, _, err = run("reconstruct", PHOTO, "--engine", "onnxruntime", "--out", tmp_path / "out", *network)
     assert code == 1 and f"this command needs {package}: pip install 'mofaface[export]'" in err
