@@ -2,6 +2,7 @@
 
 import _thread
 import json
+import signal
 import threading
 import time
 from pathlib import Path
@@ -127,6 +128,15 @@ def test_several_photos_go_through_the_network_together_and_few_are_under_way(tm
     assert max(under_way) <= 2 * PHOTOS_PER_WORKER
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own answer to Ctrl-C, which a process that was started in the background lacks."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_waits_for_what_is_being_written_and_reports_exactly_what_is_there(tmp_path, stages):
     given = photos(tmp_path / "in", *(f"{k}.png" for k in range(40)))
 
