@@ -97,30 +97,6 @@ struct View {
     int stride, tile;
 };
 
-// Turns a tile into camera axes and tells whether any of its first `count` vertices faces the camera.
-inline bool face(const Picture& p, const View& v, int t, int count, float* sums) {
-    float *at_x = v.x + t * v.tile, *at_n = v.n + t * v.tile;
-    Three n = load3(at_n, v.stride);
-    const Tile zero = {}, square = dot(n, n);
-    const Mask flat = square == 0;
-    Tile inverse = 1.0f / root(flat ? every(1) : square);
-    inverse = flat ? zero : inverse;
-    n = turned(p.pose.R, n * inverse);
-    Three x = turned(p.pose.R, load3(at_x, v.stride));
-    x = {x.x + p.pose.t[0], x.y + p.pose.t[1], x.z + p.pose.t[2]};
-    const Tile towards = dot(x, n);
-    const Mask counts = counting() < count, front = counts & (towards < 0);
-    // A number times 0 is 0, anything else is not.
-    add(sums + BAD * LANES, counts ? towards * 0.0f : zero);
-    const bool seen = any(front);
-    if (!seen) return false;
-    add(sums + FRONT * LANES, front ? every(1) : zero);
-    store3(at_x, v.stride, x);
-    store3(at_n, v.stride, n);
-    store(v.inverse + t * v.stride, front ? inverse : zero);
-    return true;
-}
-
 // ---- Sampling ---------------------------------------------------------------------------------------------------
 
 // Two neighbours of a row of the image at each vertex: from[place] and from[place + 1].
@@ -142,15 +118,24 @@ inline void neighbours(const float* from, const int32_t* place, Tile& left, Tile
     right = joined(r[0], r[1], r[2], r[3]);
 }
 
-// The image and its derivative by the place, bilinear between pixel centres; outside, the border's colour goes on.
-struct Sample {
-    Tile value[3], du[3], dv[3];
+// Where vertices in camera axes lie in the image.
+struct Spot {
+    Mask far;                    // in front of the nearest place
+    Tile inverse_z, scale;       // 1 / z, focal / z
+    Mask place;                  // of the upper left of the four pixels around, from the plane's begin
+    Tile fu, fv;                 // fractions of a pixel from there
+    Mask inside_u, inside_v;
 };
-inline Sample sample(const float* image, int W, int H, Tile u, Tile v) {
+inline Spot locate(const Camera& camera, const Batch& batch, const Three& x) {
+    const int W = batch.width, H = batch.height;
     const Tile right = every(W - 1.0f), bottom = every(H - 1.0f), zero = {};
-    u -= 0.5f;
-    v -= 0.5f;
-    const Mask inside_u = (u > zero) & (u < right), inside_v = (v > zero) & (v < bottom);
+    Spot s;
+    s.far = x.z > camera.nearest;
+    s.inverse_z = 1.0f / (s.far ? x.z : zero + camera.nearest);
+    s.scale = camera.focal * s.inverse_z;
+    Tile u = x.x * s.scale + (camera.centre_x - 0.5f), v = x.y * s.scale + (camera.centre_y - 0.5f);
+    s.inside_u = (u > zero) & (u < right);
+    s.inside_v = (v > zero) & (v < bottom);
     // In this order a NaN becomes 0 and reads inside the image.
     u = u > zero ? u : zero;
     v = v > zero ? v : zero;
@@ -159,27 +144,72 @@ inline Sample sample(const float* image, int W, int H, Tile u, Tile v) {
     Mask column = __builtin_convertvector(u, Mask), row = __builtin_convertvector(v, Mask);
     column = column > W - 2 ? Mask{} + (W - 2) : column;
     row = row > H - 2 ? Mask{} + (H - 2) : row;
-    const Tile fu = u - __builtin_convertvector(column, Tile), fv = v - __builtin_convertvector(row, Tile);
-    const Mask all = row * W + column;
+    s.fu = u - __builtin_convertvector(column, Tile);
+    s.fv = v - __builtin_convertvector(row, Tile);
+    s.place = row * W + column;
+    return s;
+}
+
+// Begins to bring a tile's pixels into the cache.
+inline void fetch(const float* image, const Batch& batch, const Spot& s) {
     int32_t place[LANES];
-    std::memcpy(place, &all, sizeof place);
+    std::memcpy(place, &s.place, sizeof place);
+    asm("" : "+m"(place));
+    for (int c = 0; c < 3; ++c, image += batch.width * batch.height)
+        for (int i = 1; i < LANES; i += 2) __builtin_prefetch(image + place[i], 0, 2);
+}
+
+// The image and its derivative by the place, bilinear between pixel centres; outside, the border's colour goes on.
+struct Sample {
+    Tile value[3], du[3], dv[3];
+};
+inline Sample sample(const float* image, const Batch& batch, const Spot& s) {
+    int32_t place[LANES];
+    std::memcpy(place, &s.place, sizeof place);
     // Through memory: taking lanes out of a vector one by one is slower than loading them.
     asm("" : "+m"(place));
+    const Tile zero = {};
     Sample out;
-    for (int c = 0; c < 3; ++c, image += W * H) {
+    for (int c = 0; c < 3; ++c, image += batch.width * batch.height) {
         Tile a, b, d, e;
         neighbours(image, place, a, b);
-        neighbours(image + W, place, d, e);
-        const Tile top = a + fu * (b - a), low = d + fu * (e - d);
-        out.value[c] = top + fv * (low - top);
-        const Tile across = (b - a) + fv * ((e - d) - (b - a));
-        out.du[c] = inside_u ? across : zero;
-        out.dv[c] = inside_v ? low - top : zero;
+        neighbours(image + batch.width, place, d, e);
+        const Tile top = a + s.fu * (b - a), low = d + s.fu * (e - d);
+        out.value[c] = top + s.fv * (low - top);
+        const Tile across = (b - a) + s.fv * ((e - d) - (b - a));
+        out.du[c] = s.inside_u ? across : zero;
+        out.dv[c] = s.inside_v ? low - top : zero;
     }
     return out;
 }
 
 // ---- The loss ---------------------------------------------------------------------------------------------------
+
+// Turns a tile into camera axes and tells whether any of its first `count` vertices faces the camera.
+template <bool FETCH>
+inline bool face(const Picture& p, const Camera& camera, const Batch& batch, const View& v, int t, int count, float* sums) {
+    float *at_x = v.x + t * v.tile, *at_n = v.n + t * v.tile;
+    Three n = load3(at_n, v.stride);
+    const Tile zero = {}, square = dot(n, n);
+    const Mask flat = square == 0;
+    Tile inverse = 1.0f / root(flat ? every(1) : square);
+    inverse = flat ? zero : inverse;
+    n = turned(p.pose.R, n * inverse);
+    Three x = turned(p.pose.R, load3(at_x, v.stride));
+    x = {x.x + p.pose.t[0], x.y + p.pose.t[1], x.z + p.pose.t[2]};
+    const Tile towards = dot(x, n);
+    const Mask counts = counting() < count, front = counts & (towards < 0);
+    // A number times 0 is 0, anything else is not.
+    add(sums + BAD * LANES, counts ? towards * 0.0f : zero);
+    const bool seen = any(front);
+    if (!seen) return false;
+    add(sums + FRONT * LANES, front ? every(1) : zero);
+    store3(at_x, v.stride, x);
+    store3(at_n, v.stride, n);
+    store(v.inverse + t * v.stride, front ? inverse : zero);
+    if constexpr (FETCH) fetch(p.image, batch, locate(camera, batch, x));
+    return true;
+}
 
 // Σ over tiles of the gradient by the shading times each harmonic's polynomial, into sums.
 inline void gather_light(const Tile (*gradient)[3], const Three* normals, int tiles, float* sums) {
@@ -218,10 +248,9 @@ inline void compare(const Picture& p, const Camera& camera, const Batch& batch, 
         }
         const Three x = load3(at_x, view.stride), n = load3(at_n, view.stride);
         const Tile inverse = load(view.inverse + t * view.stride);
-        const Mask front = inverse > zero, far = x.z > camera.nearest;
-        const Tile inverse_z = one / (far ? x.z : zero + camera.nearest);
-        const Tile scale = camera.focal * inverse_z;
-        const Sample I = sample(p.image, batch.width, batch.height, x.x * scale + camera.centre_x, x.y * scale + camera.centre_y);
+        const Mask front = inverse > zero;
+        const Spot spot = locate(camera, batch, x);
+        const Sample I = sample(p.image, batch, spot);
         Tile reflectance[3], difference[3], shading[3], square = {};
         Three slope[3];  // Q n, then the shading's derivative
         for (int c = 0; c < 3; ++c) {
@@ -250,7 +279,8 @@ inline void compare(const Picture& p, const Camera& camera, const Batch& batch, 
             store(at_r + c * view.stride, -g * shading[c]);
         }
         normals[tiles++] = n;
-        const Three gx = {gu * scale, gv * scale, far ? -(gu * x.x + gv * x.y) * scale * inverse_z : zero};
+        const Three gx = {gu * spot.scale, gv * spot.scale,
+                          spot.far ? -(gu * x.x + gv * x.y) * spot.scale * spot.inverse_z : zero};
         const Three from_centre = {x.x - p.pose.t[0], x.y - p.pose.t[1], x.z - p.pose.t[2]};
         shift = shift + gx;
         torque = torque + cross(from_centre, gx) + cross(n, gn);

@@ -44,15 +44,14 @@ void expand_some(const float* mean, const Number* basis, int K, const float* con
         for (int j = 0; j < 3; ++j) store(out[b] + j * stride, sum[b][j]);
 }
 
-// into[b][k · BLOCK · LANES] += Σ_axis basis[tile][k][axis] · g[b][tile · tile_stride + axis · stride], lane by lane, over a
-// group of tiles.
+// into[b][k · BLOCK] += Σ basis[tile][k][axis] · g[b][tile · tile_stride + axis · stride] over a group of tiles, axes and lanes.
 template <class Number, int N>
 void reduce_some(const Number* basis, int K, const float* const* g, int stride, int tile_stride, float* const* into) {
-    constexpr int AT_ONCE = N > 5 ? 2 : 4;
+    constexpr int AT_ONCE = N > 5 ? 2 : N > 2 ? 4 : 8;  // modes whose sums fit in registers
     int k = 0;
     auto modes = [&](auto count) {
         constexpr int M = decltype(count)::value;
-        Tile sum[M][N] = {};
+        Tile sum[M * N] = {};
         for (int t = 0; t < TILES; ++t)
             for (int j = 0; j < 3; ++j) {
                 Tile v[M];
@@ -60,11 +59,13 @@ void reduce_some(const Number* basis, int K, const float* const* g, int stride, 
                     v[m] = widen(basis + ((static_cast<int64_t>(t) * K + k + m) * 3 + j) * LANES);
                 for (int b = 0; b < N; ++b) {
                     const Tile w = load(g[b] + t * tile_stride + j * stride);
-                    for (int m = 0; m < M; ++m) sum[m][b] += v[m] * w;
+                    for (int m = 0; m < M; ++m) sum[m * N + b] += v[m] * w;
                 }
             }
+        float all[M * N];
+        totals<M * N>(sum, all);
         for (int m = 0; m < M; ++m)
-            for (int b = 0; b < N; ++b) add(into[b] + (k + m) * BLOCK * LANES, sum[m][b]);
+            for (int b = 0; b < N; ++b) into[b][(k + m) * BLOCK] += all[m * N + b];
     };
     for (; k + AT_ONCE <= K; k += AT_ONCE) modes(std::integral_constant<int, AT_ONCE>());
     for (; k < K; ++k) modes(std::integral_constant<int, 1>());

@@ -14,6 +14,15 @@
 
 namespace {
 
+// Bytes of a register.
+#if defined(__AVX512F__)
+constexpr int REGISTER = 64;
+#elif defined(__AVX2__)
+constexpr int REGISTER = 32;
+#else
+constexpr int REGISTER = 16;
+#endif
+
 constexpr int LANES = 16;             // vertices in a tile
 constexpr int TILES = 4;              // tiles in a group
 constexpr int GROUP = LANES * TILES;  // vertices that are worked on together
@@ -88,6 +97,57 @@ inline Tile joined(Quad a, Quad b, Quad c, Quad d) {
 #endif
 }
 
+// Four rows of four floats become four columns.
+inline void transpose(Quad& a, Quad& b, Quad& c, Quad& d) {
+    const Quad ab = pick<0, 4, 1, 5>(a, b), cd = pick<0, 4, 1, 5>(c, d);
+    const Quad AB = pick<2, 6, 3, 7>(a, b), CD = pick<2, 6, 3, 7>(c, d);
+    a = pick<0, 1, 4, 5>(ab, cd);
+    b = pick<2, 3, 6, 7>(ab, cd);
+    c = pick<0, 1, 4, 5>(AB, CD);
+    d = pick<2, 3, 6, 7>(AB, CD);
+}
+
+// Of the lanes of a and b every second block of WIDTH, those of a first (in every four lanes where blocks are short).
+template <int WIDTH>
+constexpr int block_of(int lane) {
+    return WIDTH >= 4 ? lane / WIDTH * 2 * WIDTH + lane % WIDTH : lane / 4 * 4 + lane % 4 / 2 * LANES + lane % 2 * (3 - WIDTH);
+}
+// Each block plus the one after it: half as many lanes for each of two tiles.
+template <int WIDTH, int... I>
+inline Tile folded(Tile a, Tile b, std::integer_sequence<int, I...>) {
+    return pick<block_of<WIDTH>(I)...>(a, b) + pick<block_of<WIDTH>(I) + WIDTH...>(a, b);
+}
+template <int WIDTH>
+inline Tile folded(Tile a, Tile b) {
+    return folded<WIDTH>(a, b, std::make_integer_sequence<int, LANES>());
+}
+
+// out[i] = Σ of the lanes of tile i.
+template <int N>
+inline void totals(const Tile* tiles, float* out) {
+    int i = 0;
+    if constexpr (REGISTER == sizeof(Tile))
+        for (; i + 16 <= N; i += 16) {
+            Tile level[8];
+            for (int j = 0; j < 8; ++j) level[j] = folded<8>(tiles[i + 2 * j], tiles[i + 2 * j + 1]);
+            for (int j = 0; j < 4; ++j) level[j] = folded<4>(level[2 * j], level[2 * j + 1]);
+            for (int j = 0; j < 2; ++j) level[j] = folded<2>(level[2 * j], level[2 * j + 1]);
+            const Tile sum = folded<1>(level[0], level[1]);
+            for (int j = 0; j < 16; ++j) out[i + j] = sum[j % 4 * 4 + j / 4];
+        }
+    for (; i + 4 <= N; i += 4) {
+        Quad quads[4];
+        for (int j = 0; j < 4; ++j) {
+            float lanes[LANES];
+            store(lanes, tiles[i + j]);
+            quads[j] = (load<4>(lanes) + load<4>(lanes + 4)) + (load<4>(lanes + 8) + load<4>(lanes + 12));
+        }
+        transpose(quads[0], quads[1], quads[2], quads[3]);
+        store<4>(out + i, (quads[0] + quads[1]) + (quads[2] + quads[3]));
+    }
+    for (; i < N; ++i) out[i] = total(tiles[i]);
+}
+
 // ---- Three tiles: a vector of space at each of 16 vertices ------------------------------------------------------
 
 struct Three {
@@ -116,16 +176,8 @@ inline Three turned_back(const float* R, const Three& v) {
 
 // ---- Rows: a vector of space at one vertex in P pictures --------------------------------------------------------
 
-// Bytes of a register. Few pictures share one with all three axes where it is wide enough.
-#if defined(__AVX512F__)
-constexpr int REGISTER = 64;
-#elif defined(__AVX2__)
-constexpr int REGISTER = 32;
-#else
-constexpr int REGISTER = 16;
-#endif
-
-// Floats of a row: the axes one after the other, P floats each; 1, 2 and 5 pictures are padded to a power of two.
+// Floats of a row: the axes one after the other, P floats each. 1, 2 and 5 pictures share a register with all three axes and
+// are padded to a power of two.
 template <int P>
 constexpr int WIDTH = P == 1 ? 4 : P == 2 ? 8 : P == 5 ? 16 : 3 * P;
 
@@ -190,16 +242,6 @@ struct Crosses {
 };
 
 // ---- Between rows and tiles -------------------------------------------------------------------------------------
-
-// Four rows of four floats become four columns.
-inline void transpose(Quad& a, Quad& b, Quad& c, Quad& d) {
-    const Quad ab = pick<0, 4, 1, 5>(a, b), cd = pick<0, 4, 1, 5>(c, d);
-    const Quad AB = pick<2, 6, 3, 7>(a, b), CD = pick<2, 6, 3, 7>(c, d);
-    a = pick<0, 1, 4, 5>(ab, cd);
-    b = pick<2, 3, 6, 7>(ab, cd);
-    c = pick<0, 1, 4, 5>(AB, CD);
-    d = pick<2, 3, 6, 7>(AB, CD);
-}
 
 // Sixteen rows as tiles: tiles[float of the row][vertex].
 template <int WIDTH>
