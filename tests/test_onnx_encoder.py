@@ -89,3 +89,14 @@ def test_the_last_layer_as_one_product_gives_its_codes():
     features = torch.randn(4, head.every.in_features, generator=torch.Generator().manual_seed(0))
     W, b = head.as_product()
     torch.testing.assert_close(features @ W + b, LAYOUT.pack(head(features)), atol=1e-4, rtol=1e-4)
+
+
+def test_torch_keeps_its_number_of_threads():
+    fast = OnnxEncoder(learned(ENCODERS["grid"]()))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        fast(torch.rand(1, 3, 240, 240))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

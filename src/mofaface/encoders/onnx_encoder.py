@@ -28,13 +28,18 @@ class OnnxEncoder:
 
     def __call__(self, images: Float[Tensor, "batch 3 240 240"]) -> Code:
         """The codes of a batch of crops, computed by torch's number of threads."""
-        # Resized by torch: filtered resizing is slow in ONNX Runtime.
-        resized = resize(images, self._size).contiguous().numpy()
-        return self._layout.unpack(torch.from_numpy(self._session()(resized)[0]))
-
-    def _session(self) -> Session:
-        # One for each number of threads: a session cannot change its own, and one alone is best beside other work.
         threads = torch.get_num_threads()
+        # Resized by torch, as filtered resizing is slow in ONNX Runtime, but on one thread: torch's others would go on
+        # waiting for work for milliseconds, and take the cores from the network's.
+        torch.set_num_threads(1)
+        try:
+            resized = resize(images, self._size).contiguous().numpy()
+        finally:
+            torch.set_num_threads(threads)
+        return self._layout.unpack(torch.from_numpy(self._session(threads)(resized)[0]))
+
+    def _session(self, threads: int) -> Session:
+        # One for each number of threads: a session cannot change its own, and one alone is best beside other work.
         if threads not in self._sessions:
             self._sessions[threads] = Session(self._graph, threads)
         return self._sessions[threads]
