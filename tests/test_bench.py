@@ -35,6 +35,12 @@ def test_bytes_follow_the_precision_and_memory_the_batch():
     assert bench.workspace(model, 16, "autograd") == 0
 
 
+def test_the_facing_part_shrinks_as_heads_turn_away():
+    model = FaceModel(little_arrays(17))
+    parts = [bench.facing(model, 3, turned) for turned in (0.0, 1.2, 3.1)]
+    assert parts[0] > 0.95 and parts[0] > parts[1] > parts[2]
+
+
 def test_fewer_modes_are_the_first_ones():
     model = FaceModel(little_arrays(9))
     half = bench.fewer_modes(model, 2)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from little_face import little_arrays, random_code
 
+from mofaface.bench import fewer_modes
 from mofaface.camera import Camera
 from mofaface.code import CodeLayout
 from mofaface.decoder import Decoder
@@ -173,6 +174,31 @@ def test_a_face_partly_outside_the_picture_or_turned_away():
     fused = measured(FusedTerms(Decoder(model, CAMERA), points), *(t.float() for t in inputs))
     plain = measured(PlainTerms(Decoder(FaceModel(model.stored).double(), CAMERA), points), *inputs)
     assert_alike(fused, plain, 3e-4)
+
+
+@compiled
+@pytest.mark.parametrize("kind", ["vertices", "cage"])
+@pytest.mark.parametrize("batch", [1, 2, 5, 20])
+def test_heads_turned_to_all_sides(kind, batch):
+    model = model_of(kind)
+    layout, points = model.layout, model.landmarks_68[::3]
+    x = layout.pack(random_code(layout, 1, batch))
+    x[:, layout.slices()["rotation"].start + 1] = torch.linspace(-1.9, 1.7, batch).double()
+    landmarks = torch.zeros(batch, len(points), 2).double(), torch.ones(batch, len(points)).double()
+    inputs = (x, pictures(batch), *landmarks)
+    fused = measured(FusedTerms(Decoder(model, CAMERA), points), *(t.float() for t in inputs))
+    plain = measured(PlainTerms(Decoder(FaceModel(model.stored).double(), CAMERA), points), *inputs)
+    assert plain[0].front.min() < 0.5 * model.vertices
+    assert_alike(fused, plain, 3e-4)
+
+
+@compiled
+def test_memory_does_not_grow_with_modes_nor_with_pictures_times_vertices():
+    model = model_of("cage")
+    whole, half = (FusedTerms(Decoder(m, CAMERA), m.landmarks_46) for m in (model, fewer_modes(model, 2)))
+    assert half.workspace_bytes(40) > 0.9 * whole.workspace_bytes(40)
+    # Less for each further picture than the places of its vertices.
+    assert whole.workspace_bytes(132) - whole.workspace_bytes(32) < 100 * 3 * 4 * model.vertices
 
 
 @compiled

@@ -287,10 +287,16 @@ class Call {
 
     template <int P>
     static Row<P> combined(const Rows& S, int row, const float* from) {
-        Row<P> sum = {};
-        for (int e = S.start[row]; e < S.start[row + 1]; ++e)
-            sum = sum + S.value[e] * load_row<P>(from + 1LL * WIDTH<P> * S.column[e]);
-        return sum;
+        // Several sums, because each addition waits for the one before.
+        constexpr int AT_ONCE = Row<P>::TOGETHER ? 4 : 2;
+        Row<P> sum[AT_ONCE] = {};
+        auto add = [&](int e, Row<P>& to) { to = to + S.value[e] * load_row<P>(from + 1LL * WIDTH<P> * S.column[e]); };
+        int e = S.start[row];
+        for (const int end = S.start[row + 1] - AT_ONCE; e <= end; e += AT_ONCE)
+            for (int i = 0; i < AT_ONCE; ++i) add(e + i, sum[i]);
+        for (; e < S.start[row + 1]; ++e) add(e, sum[0]);
+        for (int i = 1; i < AT_ONCE; ++i) sum[0] = sum[0] + sum[i];
+        return sum[0];
     }
 
     // Equations 4 to 8 at the frontal vertices, group by group.
