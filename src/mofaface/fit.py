@@ -76,7 +76,7 @@ class FitConfig:
     tolerance: float = 2e-4
     """A stage ends when a step lowers the energy by less than this part of it, twice in a row."""
     sample: int | None = 600
-    """Vertices that a step's matrix is made from, others every second step; None takes all, each time.
+    """Vertices that a step's matrix is made from, others every third step; None takes all, each time.
 
     Energy and gradient always count all vertices, so that a fit ends in the same place.
     """

@@ -24,7 +24,7 @@ _NEAREST = 0.002
 _ROWS_AT_ONCE = 4096
 # A matrix from a sample serves so many steps, and counts so much in the running mean of them: the gradient is exact,
 # and the next steps make up for what a matrix lacks.
-_SERVES, _SHARE = 2, 0.25
+_SERVES, _SHARE = 3, 0.25
 # Multiples of the golden section, modulo one, fall between each other for ever.
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
