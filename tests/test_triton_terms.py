@@ -18,6 +18,8 @@ from little_face import grid_triangles, little_arrays, random_code
 from test_kernels import CAMERA, assert_alike, measured, model_of, pictures
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mofaface.bench import step_of
+from mofaface.bench_gpu import main, work
 from mofaface.decoder import Decoder
 from mofaface.face_model import FaceModel
 from mofaface.kernels import PlainTerms, choose
@@ -26,7 +28,6 @@ if not choose.has_triton():
     pytest.skip("no triton is installed, or one that is too old", allow_module_level=True)
 
 from mofaface.kernels import triton_terms
-from mofaface.kernels.triton_measure import main, step, work
 from mofaface.kernels.triton_model import TILE_VERTICES, padded_rings, tiled, triton_model
 from mofaface.kernels.triton_terms import TritonTerms
 
@@ -362,5 +363,5 @@ def test_measuring_says_that_it_needs_a_gpu(monkeypatch):
 def test_what_is_measured_gives_finite_gradients():
     model = FaceModel(little_arrays(9)).to(DEVICE)
     terms = TritonTerms(Decoder(model), model.landmarks_46)
-    (gradient,) = step(terms, model.layout, 2, 46, DEVICE.type)()
+    (gradient,) = step_of(terms, 2)()
     assert gradient.isfinite().all() and gradient.abs().max() > 0

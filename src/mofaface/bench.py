@@ -20,7 +20,7 @@ from mofaface.encoders import EncoderConfig, build_encoder
 from mofaface.face_model import FaceModel
 from mofaface.kernels import FusedTerms, PlainTerms, native_level
 from mofaface.kernels.packing import Precision
-from mofaface.kernels.terms import Terms
+from mofaface.kernels.terms import Terms, TermsWithGradients
 
 CONTENDERS: tuple[str, ...] = ("autograd", "fused", "fused bfloat16", "fused int8", "fused dense")
 
@@ -80,14 +80,20 @@ def measure_terms(
 
 
 def terms_step(model: FaceModel, batch: int, path: str, turned: float = 0.0) -> Callable[[], object]:
-    """A call that computes the terms and their gradients once."""
-    terms = contender(model, path)
-    x = random_codes(model, batch, turned).requires_grad_(True)
+    """A call that computes the terms of a path and their gradients once."""
+    return step_of(contender(model, path), batch, turned)
+
+
+def step_of(terms: PlainTerms | TermsWithGradients, batch: int, turned: float = 0.0) -> Callable[[], object]:
+    """A call that computes terms and their gradients once, on random pictures on the model's device."""
+    model = terms.decoder.model
+    device = model.mean_shape.device
+    x = random_codes(model, batch, turned).to(device).requires_grad_(True)
     random = torch.Generator().manual_seed(1)
     size = terms.decoder.camera.size
-    image = torch.rand(batch, 3, size, size, generator=random)
-    targets = size * torch.rand(batch, len(terms.points), 2, generator=random)
-    confidence = torch.rand(batch, len(terms.points), generator=random)
+    image = torch.rand(batch, 3, size, size, generator=random).to(device)
+    targets = (size * torch.rand(batch, len(terms.points), 2, generator=random)).to(device)
+    confidence = torch.rand(batch, len(terms.points), generator=random).to(device)
 
     def step() -> object:
         found: Terms = terms(model.layout.unpack(x), image, targets, confidence)

@@ -3,11 +3,17 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
 
 from mofaface.face_model import FaceModel
 from mofaface.files import write_text_whole
 from mofaface.terminal import console
 from mofaface.weights import DEFAULT_WEIGHTS
+
+if TYPE_CHECKING:
+    from mofaface import bench
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,6 @@ class Bench:
     def run(self) -> int:
         """Measure, print the tables, and return the exit code."""
         import torch
-        from rich.table import Table
 
         from mofaface import bench
         from mofaface.face_models import load_face_model
@@ -50,21 +55,24 @@ class Bench:
             f"{machine.threads} threads: memory {machine.bandwidth:.0f} GB/s, arithmetic {machine.arithmetic:.0f} GFLOP/s; "
             f"compiled kernel: {level or 'none, everything runs through plain torch'}"
         )
+        rows = self._measure_terms(model, machine, growth=bool(level))
+        share = bench.measure_training_share(model, path="fused" if level else "autograd")
+        console.print(
+            f"training step of the default network, batch 32: network {share.encoder:.0f} ms, decoder and loss "
+            f"{share.terms:.1f} ms, {100 * share.share:.1f} % of both"
+        )
+        uses = self._measure_uses(model)
+        if self.out is not None:
+            values = uses | {"machine": asdict(machine), "kernel": level, "training": asdict(share)}
+            write_text_whole(self.out, json.dumps(values | {"rows": [asdict(row) for row in rows]}, indent=1))
+        return 0
+
+    def _measure_terms(self, model: FaceModel, machine: "bench.Machine", growth: bool) -> "list[bench.Row]":
+        """Measure and print the table of decoder and loss, with its growth where the kernel is there."""
+        from mofaface import bench
+
         headings = ("path", "batch", "ms", "MB", "floor ms", "× floor", "× faster", "workspace MB")
         table = Table(*headings, box=None, pad_edge=False)
-
-        def add(row: bench.Row, plain: float | None, path: str = "") -> None:
-            table.add_row(
-                path or row.path,
-                str(row.batch),
-                f"{row.milliseconds:.2f}",
-                f"{row.megabytes:.1f}",
-                f"{row.floor:.2f}",
-                f"{row.milliseconds / row.floor:.1f}",
-                "" if plain is None else f"{plain / row.milliseconds:.1f}",
-                f"{row.workspace:.1f}" if row.workspace else "",
-            )
-
         rows: list[bench.Row] = []
         for batch in self.batch:
             plain = None
@@ -74,22 +82,12 @@ class Bench:
                 row = bench.measure_terms(model, machine, batch, path, self.seconds)
                 plain = row.milliseconds if path == "autograd" else plain
                 rows.append(row)
-                add(row, plain)
-        growth = list(bench.measure_growth(model, machine)) if level else []
-        for row in growth:
-            add(row, None, f"{row.path}, {row.vertices} vertices, {row.modes} modes")
-        share = bench.measure_training_share(model, path="fused" if level else "autograd")
+                table.add_row(*_cells(row, row.path, plain))
+        for row in bench.measure_growth(model, machine) if growth else ():
+            rows.append(row)
+            table.add_row(*_cells(row, f"{row.path}, {row.vertices} vertices, {row.modes} modes", None))
         console.print(table)
-        console.print(
-            f"training step of the default network, batch 32: network {share.encoder:.0f} ms, decoder and loss "
-            f"{share.terms:.1f} ms, {100 * share.share:.1f} % of both"
-        )
-        uses = self._measure_uses(model)
-        if self.out is not None:
-            values = uses | {"machine": asdict(machine), "kernel": level, "training": asdict(share)}
-            lines = [asdict(row) for row in rows + growth]
-            write_text_whole(self.out, json.dumps(values | {"rows": lines}, indent=1))
-        return 0
+        return rows
 
     def _measure_uses(self, model: FaceModel) -> dict[str, object]:
         from mofaface import bench_uses
@@ -99,7 +97,7 @@ class Bench:
             rows = bench_uses.measure_fits(model, self.fit)
             for row in rows:
                 console.print(
-                    f"fit, {row.sample or 'all'} vertices a step: 50 steps {row.seconds:.2f} s, "
+                    f"fit, matrix from {row.sample or 'all'} vertices: 50 steps {row.seconds:.2f} s, "
                     f"energy {row.mean:.3f} (worst {row.worst:.3f}) of that with all"
                 )
             found["fits"] = [asdict(row) for row in rows]
@@ -125,3 +123,17 @@ class Bench:
                 f"folder of {folder.photos} photos, {folder.engine}: {folder.per_second:.0f} a second"
             )
         return {"inference": [asdict(row) for row in stages], "folders": [asdict(row) for row in folders]}
+
+
+def _cells(row: "bench.Row", path: str, plain: float | None) -> tuple[str, ...]:
+    """A line of the table; `plain` is what autograd takes, ms."""
+    return (
+        path,
+        str(row.batch),
+        f"{row.milliseconds:.2f}",
+        f"{row.megabytes:.1f}",
+        f"{row.floor:.2f}",
+        f"{row.milliseconds / row.floor:.1f}",
+        "" if plain is None else f"{plain / row.milliseconds:.1f}",
+        f"{row.workspace:.1f}" if row.workspace else "",
+    )

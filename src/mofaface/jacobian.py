@@ -5,10 +5,8 @@ linear face model is one sparse matrix on its basis. Everything is exact, the on
 vertices that are asked for, and their rings, are decoded.
 """
 
-import warnings
 from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -17,7 +15,7 @@ from torch.nn.functional import embedding_bag
 from mofaface.camera import MODEL_TO_CAMERA_AXES, Camera, extrinsics, project
 from mofaface.code import Code
 from mofaface.decoder import AMBIENT, Decoder, front_facing
-from mofaface.face_model import FaceModel
+from mofaface.geometry import Geometry
 from mofaface.harmonics import harmonics, quadratic_form
 from mofaface.mesh import normalise
 from mofaface.rotation import cross_matrix, rotation_matrix
@@ -84,13 +82,6 @@ class NormalDerivative:
         weights = blocks.flatten(0, 1).flatten(1)
         sums = embedding_bag(columns, basis, mode="sum", per_sample_weights=weights)
         return sums.unflatten(0, of_area.shape[:2])
-
-
-def _sparse_rows(starts: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
-    with warnings.catch_warnings():
-        # PyTorch calls this layout beta once per process; the product used here is long settled.
-        warnings.filterwarnings("ignore", message="Sparse CSR", category=UserWarning)
-        return torch.sparse_csr_tensor(starts, columns, values, size, check_invariants=False)
 
 
 @dataclass(frozen=True)
@@ -163,13 +154,11 @@ class Linearisation:
         self.model = model = decoder.model
         self.normals = NormalDerivative(model.triangles, model.vertices)
         self.bases = torch.cat((model.shape_basis, model.expression_basis), -1)
-        self._cage = Cage(model) if model.stored.subdivision is not None else None
+        self.geometry = Geometry(model)
 
     def at(self, code: Code, pose: Pose) -> Point:
         """What every derivative at a code shares."""
-        cage = self._cage
-        x = self.model.geometry(code.alpha, code.delta)[0] if cage is None else cage.geometry(code)
-        return Point(code, pose, x)
+        return Point(code, pose, self.geometry(code.alpha[0], code.delta[0]))
 
     def patch(self, point: Point, rows: Int[Tensor, "rows"]) -> Patch:
         """The vertices `rows`."""
@@ -250,26 +239,6 @@ class Linearisation:
         # T(w + d) = T(w) exp([J d]×) with the right Jacobian J.
         turns = cross_matrix(right_jacobian(w).mT)
         return Pose(R, t, (F[:, None] * (turns @ -T.mT)).transpose(0, 1))
-
-
-class Cage:
-    """The geometry of a model that keeps it on a cage: an order of magnitude fewer numbers to read."""
-
-    def __init__(self, model: FaceModel):
-        stored, like = model.stored, model.mean_shape
-        S = stored.subdivision
-        assert S is not None
-        starts, columns = (
-            torch.from_numpy(a.astype(np.int64)).to(like.device) for a in (S.indptr, S.indices)
-        )
-        size = (model.vertices, S.columns)
-        self.S = _sparse_rows(starts, columns, torch.from_numpy(S.values).to(like), size)
-        bases = np.concatenate((stored.shape_basis, stored.expression_basis), -1)
-        self.mean, self.bases = torch.from_numpy(stored.mean_shape).to(like), torch.from_numpy(bases).to(like)
-
-    def geometry(self, code: Code) -> Float[Tensor, "vertices 3"]:
-        """The vertices in mm, as `FaceModel.geometry`."""
-        return self.S @ (self.mean + self.bases @ torch.cat((code.alpha, code.delta), -1)[0])
 
 
 def projection(x_camera: Float[Tensor, "points 3"], camera: Camera) -> Float[Tensor, "points 2 3"]:

@@ -96,27 +96,11 @@ class PlainTerms:
         return Terms(photo, land, face.uv_crop[:, self.points].detach(), face.front.sum(-1).to(photo))
 
 
-class FusedTerms:
-    """The terms by the compiled kernel: values and every gradient in one pass over the model.
+class TermsWithGradients:
+    """Terms whose code makes values and gradients in one pass; subclasses say how in `evaluate`."""
 
-    `bfloat16` and `int8` keep the bases in that precision (float32 means and arithmetic).
-    """
-
-    def __init__(self, decoder: Decoder, points: Int[Tensor, "points"], precision: Precision = "float32"):
-        """Raises RuntimeError where nothing was compiled."""
-        library = native.library()
-        if library is None:
-            raise RuntimeError("no compiled kernel is installed or it is switched off; use PlainTerms")
-        self._library = library
-        self.decoder, self.points = decoder, points
-        self.packed = PackedModel(decoder.model, points, precision)
-        camera = decoder.camera
-        self._camera = native.Camera(
-            camera.focal, *camera.principal, 0.1 * camera.distance, camera.distance, AMBIENT
-        )
-        # Memory is kept between calls: getting it anew from the system costs more than the arithmetic.
-        self._spare: list[Tensor] = []
-        self._lock = threading.Lock()
+    decoder: Decoder
+    points: Int[Tensor, "points"]
 
     def __call__(
         self,
@@ -139,7 +123,41 @@ class FusedTerms:
         confidence: Tensor | None,
         gradient: bool,
     ) -> tuple[Tensor, ...]:
-        """Terms, places, fronts, and the gradients of both terms by the packed code (two empty tensors without)."""
+        """Terms, places, fronts, and the gradients of both terms by the packed code (none of them without)."""
+        raise NotImplementedError
+
+
+class FusedTerms(TermsWithGradients):
+    """The terms by the compiled kernel: values and every gradient in one pass over the model.
+
+    `bfloat16` and `int8` keep the bases in that precision (float32 means and arithmetic).
+    """
+
+    def __init__(self, decoder: Decoder, points: Int[Tensor, "points"], precision: Precision = "float32"):
+        """Raises RuntimeError where nothing was compiled."""
+        library = native.library()
+        if library is None:
+            raise RuntimeError("no compiled kernel is installed or it is switched off; use PlainTerms")
+        self._library = library
+        self.decoder, self.points = decoder, points
+        self.packed = PackedModel(decoder.model, points, precision)
+        camera = decoder.camera
+        self._camera = native.Camera(
+            camera.focal, *camera.principal, 0.1 * camera.distance, camera.distance, AMBIENT
+        )
+        # Memory is kept between calls: getting it anew from the system costs more than the arithmetic.
+        self._spare: list[Tensor] = []
+        self._lock = threading.Lock()
+
+    def evaluate(
+        self,
+        x: Float[Tensor, "batch size"],
+        image: Float[Tensor, "batch 3 height width"],
+        targets: Tensor | None,
+        confidence: Tensor | None,
+        gradient: bool,
+    ) -> tuple[Tensor, ...]:
+        """See TermsWithGradients."""
         inputs = [x, image] + (
             [targets, confidence] if targets is not None and confidence is not None else []
         )

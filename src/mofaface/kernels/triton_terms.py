@@ -11,10 +11,9 @@ import triton
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mofaface.code import Code
 from mofaface.decoder import AMBIENT, Decoder
 from mofaface.kernels.packing import Precision
-from mofaface.kernels.terms import GradientsAhead, Terms, check_inputs
+from mofaface.kernels.terms import TermsWithGradients
 from mofaface.kernels.triton_geometry import geometry_kernel, pull_geometry_kernel
 from mofaface.kernels.triton_model import TILE_MODES, TILE_VERTICES, TiledBasis, triton_model, up_to
 from mofaface.kernels.triton_pose import landmarks_kernel
@@ -30,7 +29,7 @@ LANES = 8
 _SUMMED_TILES, _SUMMED_ROWS = 128, 4
 
 
-class TritonTerms:
+class TritonTerms(TermsWithGradients):
     """The terms by five kernels. A call waits for nothing and copies nothing from the host, so that a CUDA graph can
     hold it once it has run.
 
@@ -59,20 +58,6 @@ class TritonTerms:
         layout = decoder.model.layout
         self._first = {name: part.start for name, part in layout.slices().items()}
 
-    def __call__(
-        self,
-        code: Code,
-        image: Float[Tensor, "batch 3 height width"],
-        targets: Float[Tensor, "batch points 2"] | None = None,
-        confidence: Float[Tensor, "batch points"] | None = None,
-    ) -> Terms:
-        """The terms of a batch; see LossTerms. Raises ValueError for inputs that do not belong together."""
-        layout = self.decoder.model.layout
-        x = layout.pack(code)
-        check_inputs(layout, len(self.points), x, image, targets, confidence)
-        photo, land, places, front = GradientsAhead.apply(x, image, targets, confidence, self)
-        return Terms(photo, land, places, front)
-
     def evaluate(
         self,
         x: Float[Tensor, "batch size"],
@@ -81,7 +66,7 @@ class TritonTerms:
         confidence: Tensor | None,
         gradient: bool,
     ) -> tuple[Tensor, ...]:
-        """Terms, places, fronts, and the gradients of both terms by the packed code (none of them without)."""
+        """See TermsWithGradients."""
         batch = len(x)
         codes, image = self._here(x).contiguous(), self._here(image)
         photo, land, front = codes.new_zeros(3, batch).unbind()

@@ -1,6 +1,6 @@
 """What the Triton path costs on this machine's GPU, beside what its memory sets as the least.
 
-python -m mofaface.kernels.triton_measure
+python -m mofaface.bench_gpu
 """
 
 import statistics
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
+from mofaface.bench import step_of
 from mofaface.code import CodeLayout
 from mofaface.decoder import Decoder
 from mofaface.face_models import load_face_model
-from mofaface.kernels.terms import LossTerms, PlainTerms
+from mofaface.kernels.terms import PlainTerms
 from mofaface.kernels.triton_model import TritonModel
 
 REPLAYS, WARM_UP = 200, 3
@@ -77,24 +78,6 @@ def eager_milliseconds(call: Callable[[], object]) -> float:
     return statistics.median(times[WARM_UP:])
 
 
-def step(terms: LossTerms, layout: CodeLayout, batch: int, points: int, device: str) -> Callable[[], object]:
-    """A call that computes the terms of random pictures and their gradients once."""
-    random = torch.Generator().manual_seed(0)
-    x = (0.3 * torch.randn(batch, layout.size, generator=random)).to(device)
-    for part in ("rotation", "translation", "gamma"):
-        x[:, layout.slices()[part]] = 0
-    x.requires_grad_(True)
-    image = torch.rand(batch, 3, 240, 240, generator=random).to(device)
-    targets = (240 * torch.rand(batch, points, 2, generator=random)).to(device)
-    confidence = torch.rand(batch, points, generator=random).to(device)
-
-    def call() -> object:
-        found = terms(layout.unpack(x), image, targets, confidence)
-        return torch.autograd.grad((1.92 * found.photo + found.land).sum(), x)
-
-    return call
-
-
 def main() -> None:
     """Print milliseconds for both meshes of the open model, each kind of basis and of product."""
     if not torch.cuda.is_available():
@@ -104,16 +87,16 @@ def main() -> None:
     print(torch.cuda.get_device_name())
     full = load_face_model("open").to("cuda")
     for mesh, model in (("full", full), ("coarse", full.coarse())):
-        decoder, layout = Decoder(model), model.layout
+        decoder = Decoder(model)
         points = torch.cat((model.landmarks_46, model.landmarks_68[:17]))
         for batch in (5, 32, 128):
-            plain = eager_milliseconds(step(PlainTerms(decoder, points), layout, batch, len(points), "cuda"))
+            plain = eager_milliseconds(step_of(PlainTerms(decoder, points), batch))
             print(f"{mesh:7}{batch:4}  plain, launch by launch {plain:8.3f} ms")
             for precision in ("float32", "bfloat16", "int8"):
                 for products in ("ieee", "tf32x3"):
                     terms = TritonTerms(decoder, points, precision, products)
-                    took = graph_milliseconds(step(terms, layout, batch, len(points), "cuda"))
-                    least = work(terms.packed, layout, terms.width(batch))
+                    took = graph_milliseconds(step_of(terms, batch))
+                    least = work(terms.packed, model.layout, terms.width(batch))
                     megabytes = least.bases + least.rows
                     print(
                         f"{mesh:7}{batch:4}  {precision:9}{products:7} {took:8.3f} ms in a graph, {megabytes:6.1f} MB, "
