@@ -7,7 +7,7 @@ import pytest
 
 import mofaface
 from mofaface.crop import crops_to_tensor, cut_crop
-from mofaface.encoders.mobilenet import dead_channels
+from mofaface.encoders.inverted_residuals import dead_channels
 from mofaface.evaluation.points import five_points
 from mofaface.facemesh import find_mesh
 from mofaface.photo import read_photo

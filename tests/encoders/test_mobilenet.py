@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from mofaface.encoders.mobilenet import GridReadout, MobileNetV2, _normalised, dead_channels
+from mofaface.encoders.inverted_residuals import GridReadout, _normalised, dead_channels
+from mofaface.encoders.mobilenet import MobileNetV2
 
 
 def test_the_network_has_the_parameters_of_torchvision():
@@ -32,7 +33,7 @@ def test_the_grid_readout_has_32_and_96_features_per_cell_before_the_averages(
 
 
 def test_the_grid_readout_knows_where_things_are():
-    readout = GridReadout(64, middle_channels=2, last_channels=3)
+    readout = GridReadout(64, middle_channels=2, last_channels=3, seen=(96, 1280))
     middle_map, last_map = torch.zeros(2, 96, 4, 4), torch.zeros(2, 1280, 2, 2)
     middle_map[0, :, 0, 0] = middle_map[1, :, 3, 3] = 1
     with torch.inference_mode():

@@ -7,13 +7,15 @@ from typing import Literal
 from mofaface.code import CodeLayout
 from mofaface.encoders.alexnet import AlexNet
 from mofaface.encoders.backbone import Backbone
+from mofaface.encoders.efficientnet import EfficientNetLite2
 from mofaface.encoders.encoder import Encoder
 from mofaface.encoders.head import CodeGains, CodeHead
-from mofaface.encoders.mobilenet import MobileNetV2, Readout
+from mofaface.encoders.inverted_residuals import Readout
+from mofaface.encoders.mobilenet import MobileNetV2
 from mofaface.encoders.vgg import VGG16
 from mofaface.encoders.weights import load_pretrained
 
-EncoderName = Literal["mobilenet", "alexnet", "vgg"]
+EncoderName = Literal["mobilenet", "efficientnet", "alexnet", "vgg"]
 
 
 @dataclass(frozen=True)
@@ -21,17 +23,17 @@ class EncoderConfig:
     """Which encoder, and how it is built."""
 
     backbone: EncoderName = "mobilenet"
-    "The small default, or one of the paper's two networks."
+    "The small default, EfficientNet-Lite2, which is twice as large, or one of the paper's two networks."
     input_size: int = 160
-    "Pixels MobileNet sees of the crop's 240; the paper's networks have their own sizes (227 and 224)."
+    "Pixels the first two see of the crop's 240; the paper's networks have their own sizes (227 and 224)."
     readout: Readout = "grid"
-    "MobileNet: keep the places of the features, the same without the layer that widens for a classifier, or average."
+    "The first two: keep the places of the features, the same without the layer that widens for a classifier, or average."
     freeze_norm: bool = False
-    "MobileNet: keep the pretrained batch statistics while training."
+    "The first two: keep the pretrained batch statistics while training."
     frozen_blocks: int = 0
-    "MobileNet: how many of its 19 blocks, from the image on, keep their pretrained weights."
+    "The first two: how many of their 19 or 22 blocks, from the image on, keep their pretrained weights."
     living_norm: int = 0
-    "MobileNet: how many of its last blocks learn batch statistics although freeze_norm fixes all; else their channels die."
+    "The first two: how many of the last blocks learn batch statistics although freeze_norm fixes all, or channels die."
     dropout: float = 0.5
     "The paper's networks: share of fc6 and fc7 features dropped while training."
     gains: CodeGains = field(default_factory=CodeGains)
@@ -40,8 +42,9 @@ class EncoderConfig:
 
 def _build_backbone(config: EncoderConfig) -> Backbone:
     match config.backbone:
-        case "mobilenet":
-            return MobileNetV2(
+        case "mobilenet" | "efficientnet":
+            network = MobileNetV2 if config.backbone == "mobilenet" else EfficientNetLite2
+            return network(
                 config.input_size,
                 config.readout,
                 freeze_norm=config.freeze_norm,
@@ -53,7 +56,7 @@ def _build_backbone(config: EncoderConfig) -> Backbone:
         case "vgg":
             return VGG16(config.dropout)
         case other:
-            raise ValueError(f"an encoder is 'mobilenet', 'alexnet' or 'vgg', not {other!r}")
+            raise ValueError(f"an encoder is 'mobilenet', 'efficientnet', 'alexnet' or 'vgg', not {other!r}")
 
 
 def build_encoder(

@@ -1,173 +1,25 @@
-"""MobileNetV2 (Sandler et al. 2018) with torchvision's names, read out with its spatial layout kept.
+"""MobileNetV2 (Sandler et al. 2018), the default backbone, with torchvision's names and input."""
 
-Averaging over the picture, as the classifier does, throws away where things are. Pose, shape and landmarks
-need exactly that, so the default readout takes two maps whose cells it keeps apart: one from the middle of
-the network, where places are sharpest, and the last one, which has seen most. Each is reduced to a few
-channels per cell and flattened; the averages follow. docs/encoders.md has the measurement. The narrow readout ends one
-layer earlier: the last one widens 320 channels to 1280 for a classifier's thousand names.
-"""
+from typing import ClassVar
 
-from typing import ClassVar, Literal
-
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from mofaface.encoders.backbone import Backbone
-from mofaface.encoders.preprocess import InputFormat
-
-Readout = Literal["grid", "narrow", "average"]
-IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
-IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
-# (expansion, channels, blocks, first stride), table 2 of the MobileNetV2 paper.
-STAGES = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-)
-# The first 14 blocks end in 96 channels at a sixteenth of the size, 18 in 320 and all 19 in 1280 at a thirty-second.
-MIDDLE, MIDDLE_CHANNELS, MIDDLE_STRIDE = 14, 96, 16
-NARROW_CHANNELS, LAST_CHANNELS, LAST_STRIDE = 320, 1280, 32
+from mofaface.encoders.inverted_residuals import InvertedResiduals, Plan
 
 
-def _normalised(
-    convolution: nn.Module, norm: nn.Module, x: Float[Tensor, "batch _ _ _"]
-) -> Float[Tensor, "batch _ _ _"]:
-    """norm(convolution(x)); with fixed statistics both are one convolution."""
-    if norm.training:
-        return norm(convolution(x))
-    assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-    assert norm.running_mean is not None and norm.running_var is not None
-    # Scaling the few weights in place of the many activations: a third of a training step on a CPU, measured.
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    weight = convolution.weight * scale.view(-1, 1, 1, 1)
-    bias = norm.bias - norm.running_mean * scale
-    return F.conv2d(x, weight, bias, convolution.stride, convolution.padding, groups=convolution.groups)
-
-
-class ConvNorm(nn.Sequential):
-    """Convolution (0), batch normalisation (1), ReLU6."""
-
-    def __init__(self, before: int, after: int, kernel: int, stride: int = 1, groups: int = 1):
-        convolution = nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False)
-        super().__init__(convolution, nn.BatchNorm2d(after))
-
-    def forward(self, x: Float[Tensor, "batch _ _ _"]) -> Float[Tensor, "batch _ _ _"]:
-        return F.relu6(_normalised(self[0], self[1], x), inplace=True)
-
-
-class InvertedResidual(nn.Module):
-    """Expand, filter each channel, project; the input is added where the shapes agree."""
-
-    def __init__(self, before: int, after: int, stride: int, expansion: int):
-        super().__init__()
-        hidden = before * expansion
-        self.adds_input = stride == 1 and before == after
-        expand = [ConvNorm(before, hidden, 1)] if expansion != 1 else []
-        project = [nn.Conv2d(hidden, after, 1, bias=False), nn.BatchNorm2d(after)]
-        self.conv = nn.Sequential(*expand, ConvNorm(hidden, hidden, 3, stride, groups=hidden), *project)
-
-    def forward(self, x: Float[Tensor, "batch before _ _"]) -> Float[Tensor, "batch after _ _"]:
-        hidden = self.conv[:-2](x)
-        projected = _normalised(self.conv[-2], self.conv[-1], hidden)
-        return x + projected if self.adds_input else projected
-
-
-def _features(widened: bool) -> nn.Sequential:
-    """The convolutional part, indexed as in torchvision: features.0 … features.18, which widens, if wanted."""
-    layers: list[nn.Module] = [ConvNorm(3, 32, 3, stride=2)]
-    before = 32
-    for expansion, channels, blocks, first_stride in STAGES:
-        for block in range(blocks):
-            layers.append(InvertedResidual(before, channels, first_stride if block == 0 else 1, expansion))
-            before = channels
-    return nn.Sequential(*layers, *([ConvNorm(before, LAST_CHANNELS, 1)] if widened else []))
-
-
-class GridReadout(nn.Module):
-    """Two maps → their cells' features in a row; each map is reduced to a few channels first."""
-
-    def __init__(self, input_size: int, middle_channels: int, last_channels: int, seen: int = LAST_CHANNELS):
-        """`seen` is how many channels the last map has."""
-        super().__init__()
-        self.middle = nn.Conv2d(MIDDLE_CHANNELS, middle_channels, 1)
-        self.last = nn.Conv2d(seen, last_channels, 1)
-        # Every stride of two rounds the size up.
-        middle_cells, last_cells = -(-input_size // MIDDLE_STRIDE), -(-input_size // LAST_STRIDE)
-        self.out_features = middle_channels * middle_cells**2 + last_channels * last_cells**2
-
-    def forward(
-        self, middle_map: Float[Tensor, "batch 96 _ _"], last_map: Float[Tensor, "batch seen _ _"]
-    ) -> Float[Tensor, "batch features"]:
-        return torch.cat([self.middle(middle_map).flatten(1), self.last(last_map).flatten(1)], dim=1)
-
-
-class MobileNetV2(Backbone):
-    """Crops → what the readout keeps of each cell and, after it, the averages of the last map's channels."""
+class MobileNetV2(InvertedResiduals):
+    """2.2 million weights without its classifier; table 2 of the paper."""
 
     name: ClassVar[str] = "mobilenet"
-
-    def __init__(
-        self,
-        input_size: int = 160,
-        readout: Readout = "grid",
-        readout_channels: tuple[int, int] = (32, 96),
-        freeze_norm: bool = False,
-        frozen_blocks: int = 0,
-        living_norm: int = 0,
-    ):
-        """`freeze_norm` fixes the batch statistics, but for the last `living_norm` blocks; the first `frozen_blocks`
-        of 19 learn nothing at all."""
-        super().__init__(InputFormat(input_size, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB))
-        self.features = _features(widened=readout != "narrow")
-        self.freeze_norm = freeze_norm
-        self.frozen_blocks = frozen_blocks
-        self.living_norm = living_norm
-        self.features[:frozen_blocks].requires_grad_(False)
-        last = NARROW_CHANNELS if readout == "narrow" else LAST_CHANNELS
-        self.readout = None if readout == "average" else GridReadout(input_size, *readout_channels, last)
-        self.out_features = last + (self.readout.out_features if self.readout else 0)
-
-    def forward(self, images: Float[Tensor, "batch 3 _ _"]) -> Float[Tensor, "batch features"]:
-        prepared = self.preprocess(images).contiguous(memory_format=torch.channels_last)
-        middle_map = self.features[:MIDDLE](prepared)
-        last_map = self.features[MIDDLE:](middle_map)
-        averages = last_map.mean(dim=(2, 3))
-        return (
-            averages if self.readout is None else torch.cat([self.readout(middle_map, last_map), averages], 1)
-        )
-
-    def train(self, mode: bool = True) -> "MobileNetV2":
-        super().train(mode)
-        count = len(self.features) - self.living_norm if self.freeze_norm else self.frozen_blocks
-        fixed = self.features[:count]
-        for module in fixed.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
-
-
-@torch.no_grad()
-def dead_channels(backbone: MobileNetV2, images: Float[Tensor, "batch 3 _ _"]) -> dict[str, float]:
-    """The share of channels that are zero everywhere in all images, after each rectifying layer: they say nothing and
-    learn nothing."""
-    found: dict[str, float] = {}
-    hooks = []
-    for name, layer in backbone.features.named_modules():
-        if isinstance(layer, ConvNorm):
-
-            def count(_: nn.Module, __: object, output: Tensor, name: str = name) -> None:
-                found[name] = (output.amax((0, 2, 3)) == 0).float().mean().item()
-
-            hooks.append(layer.register_forward_hook(count))
-    try:
-        backbone(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
+    plan: ClassVar[Plan] = Plan(
+        stages=(
+            (1, 16, 1, 1, 3),
+            (6, 24, 2, 2, 3),
+            (6, 32, 3, 2, 3),
+            (6, 64, 4, 2, 3),
+            (6, 96, 3, 1, 3),
+            (6, 160, 3, 2, 3),
+            (6, 320, 1, 1, 3),
+        ),
+        middle=14,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )

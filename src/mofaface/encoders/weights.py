@@ -4,7 +4,7 @@
 |---|---|---|
 | `bvlc_reference_caffenet.caffemodel`, `VGG_FACE.caffemodel` | `caffe_format` | blue first |
 | `vgg_face.mat` (MatConvNet) | SciPy | red first |
-| `vgg_face_dag.pth`, `mobilenet_v2-*.pth`, any state dict | PyTorch, weights only | as the backbone's own |
+| `.pth` of VGG-Face, torchvision, EfficientNet-Lite, any state dict | PyTorch, weights only | as the backbone's own |
 | `.safetensors` with the backbone's names | safetensors | as the backbone's own |
 """
 
@@ -104,8 +104,29 @@ def _read(path: Path) -> tuple[Tensors, Channels | None]:
         raise WeightsError(f"{rule}: {reason}; download it again") from error
 
 
+# EfficientNet's names for the parts of a block, first without the layer that expands, then with it.
+_BLOCK_PARTS = (
+    {"_depthwise_conv": "0.0", "_bn1": "0.1", "_project_conv": "1", "_bn2": "2"},
+    {
+        "_expand_conv": "0.0",
+        "_bn0": "0.1",
+        "_depthwise_conv": "1.0",
+        "_bn1": "1.1",
+        "_project_conv": "2",
+        "_bn2": "3",
+    },
+)
+
+
 def _name_as_ours(name: str) -> str:
-    """VGG-Face is also around with names like `conv_1_1`, as its Lua edition had them."""
+    """VGG-Face is also around with names like `conv_1_1`, as its Lua edition had them; EfficientNet has its own."""
+    if block := re.match(r"_blocks\.(\d+)\.(\w+)\.(\w+)$", name):
+        number, part, tensor = int(block[1]), block[2], block[3]
+        parts = _BLOCK_PARTS[min(number, 1)]
+        return f"features.{number + 1}.conv.{parts[part]}.{tensor}" if part in parts else name
+    for part, ours in {"_conv_stem": "0.0", "_bn0": "0.1", "_conv_head": "22.0", "_bn1": "22.1"}.items():
+        if name.startswith(f"{part}."):
+            return f"features.{ours}.{name.partition('.')[2]}"
     return re.sub(r"^conv_(\d_\d)\.", r"conv\1.", name)
 
 

@@ -154,7 +154,7 @@ def check_start(config: TrainConfig) -> None:
     if config.start is not None or config.pretrained is not None:
         return
     encoder = config.encoder
-    if encoder.backbone == "mobilenet" and (encoder.freeze_norm or encoder.frozen_blocks):
+    if encoder.backbone in ("mobilenet", "efficientnet") and (encoder.freeze_norm or encoder.frozen_blocks):
         raise ValueError(
             "fixed layers need pretrained weights: give --pretrained FILE (docs/training.md says where to get it), "
             "or learn all with --encoder.frozen-blocks 0 --encoder.no-freeze-norm"
