@@ -33,6 +33,8 @@ class LossWeights:
     """Weight of the light's prior: 0 in the paper, which lets bright or coloured light explain skin."""
     contour: float = 0.0
     """Weight of the jaw's 17 points beside the 46: 0 in the paper, where faces shrink away from what is not skin."""
+    truth: float = 0.0
+    """Weight of the distance from true codes, of a corpus of rendered faces alone: 0 in the paper."""
 
     def __post_init__(self) -> None:
         for f in fields(self):

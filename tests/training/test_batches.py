@@ -9,7 +9,7 @@ import torch
 from little_corpus import corpus_in_memory
 
 from mofaface.landmarks import LANDMARKS_46, MIRROR_68
-from mofaface.training.batches import batches, change_crop, chosen, draw_change, make_batch
+from mofaface.training.batches import batches, change_crop, chosen, draw_changes, make_batch
 from mofaface.training.config import NO_AUGMENTATION, Augmentation
 
 PLACES_ONLY = Augmentation(colour=0, blur=0)
@@ -21,7 +21,7 @@ def rng(seed=0):
 
 def augment(image, landmarks, how, random):
     """A crop and its landmarks, changed at random."""
-    return change_crop(image, landmarks, draw_change(how, random))
+    return change_crop(image, landmarks, draw_changes(how, random, 1)[0])
 
 
 @pytest.mark.parametrize("count, batch", [(10, 5), (7, 3), (20, 8), (3, 8), (1, 4)])

@@ -10,7 +10,7 @@ import torch
 from little_corpus import corpus_in_memory
 
 from mofaface.training import device_corpus as module
-from mofaface.training.batches import Change, batches, chosen, draw_change
+from mofaface.training.batches import Change, batches, chosen, draw_changes
 from mofaface.training.config import NO_AUGMENTATION, Augmentation, TrainConfig
 from mofaface.training.device_corpus import SMALLEST, DeviceCorpus, Draw, draws, on_device, resolution_filters
 from training.little_step import Watch
@@ -60,8 +60,8 @@ def test_crops_are_opencvs_up_to_its_rounding_and_landmarks_exactly(corpus, kind
 
 def test_a_wrong_turn_or_resolution_would_be_noticed(corpus):
     how = KINDS["all"]
-    expected = next(batches(corpus, 6, how, 3, 0, 1))
-    device, draw = DeviceCorpus(corpus, how, "cpu"), next(draws(8, 6, how, 3, 0, 1))
+    expected = next(batches(corpus, 6, how, 1, 0, 1))
+    device, draw = DeviceCorpus(corpus, how, "cpu"), next(draws(8, 6, how, 1, 0, 1))
     for column, change in (
         (2, lambda flip: 1 - flip),
         (4, lambda sine: -sine),
@@ -74,7 +74,7 @@ def test_a_wrong_turn_or_resolution_would_be_noticed(corpus):
 
 
 def test_draw_holds_what_was_drawn():
-    changes = [draw_change(Augmentation(blur=0.5), np.random.default_rng(seed)) for seed in range(5)]
+    changes = draw_changes(Augmentation(blur=0.5), np.random.default_rng(0), 5)
     draw = Draw.of([7, 1, 0, 3, 99_999], changes)
     assert draw.photos.tolist() == [7, 1, 0, 3, 99_999]
     assert draw.mirrored.tolist() == [c.mirrored for c in changes]

@@ -104,7 +104,7 @@ def test_corpus_on_the_device_gives_the_same_run(config):
     streamed, kept = (without_speed(lines(run)) for run in runs)
     assert [entry.keys() for entry in streamed] == [entry.keys() for entry in kept]
     for a, b in zip(streamed, kept, strict=True):
-        assert b == pytest.approx(a, rel=0.02)
+        assert b == pytest.approx(a, rel=0.05)
     assert streamed != kept  # OpenCV rounds, so both were not the same code
 
 

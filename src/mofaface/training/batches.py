@@ -5,7 +5,7 @@ Everything is a function of the seed and the iteration, so a resumed run sees ex
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import cv2
@@ -37,6 +37,8 @@ class Batch:
     """The jaw's points, pixels of the crop."""
     contour_confidence: Float[Tensor, "batch 17"]
     """0 to 1 for each of them."""
+    codes: Float[Tensor, "rows size"] = field(default_factory=lambda: torch.empty(0, 0))
+    """True codes of rendered faces; no rows for photographs, and where crops are moved, whose codes would change."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on a device."""
@@ -77,23 +79,29 @@ def _order(count: int, seed: int, epoch: int) -> Int[np.ndarray, "photos"]:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def draw_change(how: Augmentation, rng: np.random.Generator) -> Change:
-    """What happens to one crop, at random."""
-    shift = np.clip(rng.normal(size=2), -2, 2) * how.shift
-    scale, turn = np.exp(np.clip(rng.normal(), -2, 2) * how.scale), np.clip(rng.normal(), -2, 2) * how.turn
-    gain = np.exp(rng.normal() * how.colour + rng.normal(size=3) * how.colour / 3)
-    mirrored, blurred, kept = rng.random() < 0.5, rng.random() < how.blur, rng.uniform(*RESOLUTIONS)
+def draw_changes(how: Augmentation, rng: np.random.Generator, count: int) -> list[Change]:
+    """What happens to the crops of a batch, at random."""
+
+    def normal(*shape: int) -> Float[np.ndarray, "*shape"]:
+        return rng.normal(size=(count, *shape)).clip(-2, 2)
+
+    shift, scale, turn = normal(2) * how.shift, np.exp(normal() * how.scale), normal() * how.turn
+    gain = np.exp(rng.normal(size=(count, 1)) * how.colour + rng.normal(size=(count, 3)) * how.colour / 3)
+    mirrored, blurred = rng.random(count) < 0.5, rng.random(count) < how.blur
+    resolution = np.where(blurred, (CROP_SIZE * rng.uniform(*RESOLUTIONS, count)).round(), CROP_SIZE)
     c, s, h = scale * np.cos(turn), scale * np.sin(turn), CROP_SIZE / 2
-    A = np.array([[c, -s], [s, c]])
+    A = np.stack((c, -s, s, c), -1).reshape(count, 2, 2)
     b = shift + h - A @ (h, h)
-    return Change(how.flip and mirrored, A, b, gain, round(CROP_SIZE * kept) if blurred else CROP_SIZE)
+    return [
+        Change(how.flip and bool(mirrored[i]), A[i], b[i], gain[i], int(resolution[i])) for i in range(count)
+    ]
 
 
 def make_batch(corpus: CorpusSplit, indices: list[int], augmentation: Augmentation, seed: list[int]) -> Batch:
     """The photographs of these numbers, augmented with random numbers of this seed."""
     images, points, sure = [], [], []
-    for place, i in enumerate(indices):
-        change = draw_change(augmentation, np.random.default_rng([*seed, place]))
+    changes = draw_changes(augmentation, np.random.default_rng(seed), len(indices))
+    for i, change in zip(indices, changes, strict=True):
         image, landmarks = change_crop(corpus.image(i), corpus.landmarks[i], change)
         images.append(image)
         points.append(landmarks)
@@ -102,7 +110,15 @@ def make_batch(corpus: CorpusSplit, indices: list[int], augmentation: Augmentati
     places = torch.from_numpy(np.stack(points))
     confidence = torch.from_numpy(np.stack(sure).astype(np.float32))
     inner, jaw = list(LANDMARKS_46), list(LANDMARK_GROUPS["jaw"])
-    return Batch(pixels, places[:, inner], confidence[:, inner], places[:, jaw], confidence[:, jaw])
+    codes = torch.from_numpy(true_codes(corpus, augmentation)[indices])
+    return Batch(pixels, places[:, inner], confidence[:, inner], places[:, jaw], confidence[:, jaw], codes)
+
+
+def true_codes(corpus: CorpusSplit, augmentation: Augmentation) -> Float[np.ndarray, "photos size"]:
+    """The codes of rendered faces; of size 0 for photographs, and where crops are moved."""
+    if corpus.codes is None or augmentation.moves:
+        return np.empty((len(corpus), 0), np.float32)
+    return corpus.codes
 
 
 def change_crop(

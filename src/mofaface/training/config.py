@@ -49,6 +49,11 @@ class Augmentation:
     blur: float = 0.3
     """Share of crops whose resolution is reduced."""
 
+    @property
+    def moves(self) -> bool:
+        """Whether crops are mirrored or moved, after which a rendered face's code is not true any more."""
+        return bool(self.flip or self.shift or self.scale or self.turn)
+
 
 NO_AUGMENTATION = Augmentation(0, 0, 0, False, 0, 0)
 
@@ -59,6 +64,12 @@ class TrainConfig:
 
     corpus: Path = Path("corpus")
     """Folder that `mofaface corpus build` made."""
+    rendered: Path | None = None
+    """Folder that `mofaface synth` made: as many rendered faces as there are photographs, at most, are learned from
+    beside them."""
+    believe_landmarks: bool = True
+    """Learn from the landmarks that were detected in the photographs; without, from those of rendered faces alone, which
+    are exact, and photographs are learned from unsupervised."""
     out: Path = Path("runs/default")
     """Folder of the run: configuration, log, pictures, checkpoint, weights."""
     model: str = "open"

@@ -20,7 +20,7 @@ from torch.nn.functional import grid_sample
 from mofaface.corpus import CorpusSplit
 from mofaface.crop import CROP_SIZE
 from mofaface.landmarks import LANDMARK_GROUPS, LANDMARKS_46, MIRROR_68
-from mofaface.training.batches import RESOLUTIONS, Batch, Change, chosen, draw_change
+from mofaface.training.batches import RESOLUTIONS, Batch, Change, chosen, draw_changes, true_codes
 from mofaface.training.config import NO_AUGMENTATION, Augmentation, TrainConfig
 
 log = logging.getLogger("mofaface")
@@ -88,12 +88,10 @@ def draws(
 ) -> Iterator[Draw]:
     """What iterations `first` to `last` − 1 see of `count` photographs: the numbers that `batches` draws."""
     for iteration in range(first, last):
-        changes = [
-            UNCHANGED
-            if augmentation == NO_AUGMENTATION
-            else draw_change(augmentation, np.random.default_rng([seed, iteration, place]))
-            for place in range(batch)
-        ]
+        if augmentation == NO_AUGMENTATION:
+            changes = [UNCHANGED] * batch
+        else:
+            changes = draw_changes(augmentation, np.random.default_rng([seed, iteration]), batch)
         yield Draw.of(chosen(count, batch, seed, iteration), changes)
 
 
@@ -110,6 +108,7 @@ class DeviceCorpus:
                 self.images[part[0] : part[-1] + 1] = torch.from_numpy(images).permute(0, 3, 1, 2)
         self.landmarks = torch.from_numpy(corpus.landmarks).to(device)
         self.confidence = torch.from_numpy(corpus.confidence.astype(np.float32)).to(device)
+        self.codes = torch.from_numpy(true_codes(corpus, augmentation)).to(device)
         # Lists as indices would be copied to the device in every step.
         groups = (LANDMARKS_46, LANDMARK_GROUPS["jaw"], MIRROR_68)
         self._inner, self._jaw, self._mirror = (torch.tensor(group, device=device) for group in groups)
@@ -125,7 +124,7 @@ class DeviceCorpus:
         images = self.images.index_select(0, draw.photos).float() / 255
         landmarks = self.landmarks.index_select(0, draw.photos)
         how = self.augmentation
-        if how.flip or how.shift or how.scale or how.turn:
+        if how.moves:
             images, landmarks = self._moved(images, draw), self._moved_landmarks(landmarks, draw)
         if how.colour:
             images = (images * draw.gain.float()[:, :, None, None]).clamp(0, 1)
@@ -141,6 +140,7 @@ class DeviceCorpus:
             confidence.index_select(1, self._inner),
             landmarks.index_select(1, self._jaw),
             confidence.index_select(1, self._jaw),
+            self.codes.index_select(0, draw.photos),
         )
 
     def _moved(

@@ -24,11 +24,13 @@ from mofaface.training.config import TrainConfig, to_plain
 from mofaface.training.device_corpus import DeviceCorpus, Draw, draws, on_device
 from mofaface.training.graph import CudaRecorder, GraphedStep
 from mofaface.training.interrupt import gentle_interrupt
+from mofaface.training.mixture import mixture
 from mofaface.training.monitor import Monitor
 from mofaface.training.optimiser import build_optimiser, set_rates
 from mofaface.training.start import carry_encoder
 from mofaface.training.step import Step
 from mofaface.training.tally import Tally
+from mofaface.training.truth_loss import TruthLoss
 from mofaface.training.validation import pictures, validate
 from mofaface.weights import find_weights, read_autoencoder, write_weights
 
@@ -74,7 +76,8 @@ class Trainer:
             encoder, torch.device(self.device), multi_avg_fn=average, use_buffers=True
         )
         self.tally = Tally(self.device)
-        self._step = Step(config, encoder, terms, self.optimiser, self.average, self.tally)
+        truth = TruthLoss(decoder) if config.weights.truth else None
+        self._step = Step(config, encoder, terms, self.optimiser, self.average, self.tally, truth)
         self._learn: Callable[[Batch | Draw], None] = self._learn_from
         if on_gpu and config.cuda_graph and isinstance(terms, PlainTerms):
             log.warning("without Triton's kernels the step is launched kernel by kernel; install triton")
@@ -178,7 +181,7 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     """
     if not resume and (config.out / "checkpoint.safetensors").exists():
         raise ValueError(f"{config.out} holds a run; go on with --resume {config.out}, or give another --out")
-    photographs = load_corpus(config.corpus, "train")
+    photographs = load_training(config)
     held_out = load_corpus(config.corpus, "validation")
     trainer = Trainer(config, fresh=not resume)
     if resume:
@@ -194,6 +197,22 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     finally:
         monitor.close()
     return config.out / "weights.safetensors"
+
+
+def load_training(config: TrainConfig) -> CorpusSplit:
+    """What a run learns from. Raises ValueError where true codes have a weight and there are none."""
+    photographs = load_corpus(config.corpus, "train")
+    if config.weights.truth and (photographs.codes is None or config.rendered is not None):
+        raise ValueError(
+            f"weight truth needs a corpus of rendered faces alone (mofaface synth), and {config.corpus} has photographs"
+        )
+    if config.weights.truth and config.augmentation.moves:
+        raise ValueError(
+            "weight truth needs crops that are neither mirrored nor moved: set --augmentation.no-flip and "
+            "--augmentation.shift, .scale and .turn to 0"
+        )
+    rendered = None if config.rendered is None else load_corpus(config.rendered, "train")
+    return mixture(photographs, rendered, config.believe_landmarks)
 
 
 def _run(

@@ -18,6 +18,7 @@ from mofaface.training.batches import Batch
 from mofaface.training.config import TrainConfig
 from mofaface.training.optimiser import step_where
 from mofaface.training.tally import Tally
+from mofaface.training.truth_loss import TruthLoss
 
 
 class Step:
@@ -31,10 +32,13 @@ class Step:
         optimiser: torch.optim.Optimizer,
         average: AveragedModel,
         tally: Tally,
+        truth: TruthLoss | None = None,
     ):
+        """`truth` is needed where the configuration gives true codes a weight."""
         self.config = config
         self.encoder, self.terms = encoder, terms
         self.optimiser, self.average, self.tally = optimiser, average, tally
+        self._truth = truth
         # Where reading a value costs nothing, a plain decision is the faster one.
         self._on_device: bool = optimiser.defaults["capturable"]
 
@@ -49,6 +53,8 @@ class Step:
         places = torch.cat((batch.landmarks, batch.contour), 1)
         terms = self.terms(code, batch.image, places, torch.cat((batch.confidence, jaw), 1))
         loss = total(terms.photo, terms.land, code, config.weights).mean()
+        if self._truth is not None:
+            loss = loss + config.weights.truth * self._truth(code, batch.codes).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         finite = torch.isfinite(self._clipped()) & (loss == loss)
