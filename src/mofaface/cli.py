@@ -10,7 +10,7 @@ from rich.logging import RichHandler
 
 from mofaface.commands_bench import Bench
 from mofaface.commands_corpus import Corpus
-from mofaface.commands_evaluate import Evaluate
+from mofaface.commands_evaluate import Evaluate, Sheet
 from mofaface.commands_export import Export
 from mofaface.commands_models import Model
 from mofaface.commands_networks import Train
@@ -25,6 +25,7 @@ COMMANDS: dict[str, type] = {
     "reconstruct": Reconstruct,
     "fit": Fit,
     "evaluate": Evaluate,
+    "sheet": Sheet,
     "model": Model,
     "corpus": Corpus,
     "synth": Synth,

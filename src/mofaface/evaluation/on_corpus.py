@@ -17,7 +17,7 @@ from mofaface.evaluation.published import METRICS
 from mofaface.evaluation.result import Draw, Result
 from mofaface.evaluation.sheets import colour_errors, sheet_of_cases
 from mofaface.evaluation.tables import figures_table, groups_table, plausibility_table
-from mofaface.evaluation.truth import TruthErrors, errors_on_truth, true_codes
+from mofaface.evaluation.truth import TruthErrors, errors_on_truth, same_model, true_codes
 
 BY_GROUP = ("landmark_px", "landmark_box", "photometric")
 TRUTH_BY_GROUP = ("geometry_mm",)
@@ -35,6 +35,11 @@ def evaluate_corpus(
     decoder = autoencoder.decoder
     measured = measure(autoencoder, corpus, batch, progress)
     truth = true_codes(corpus)
+    if truth is not None and not same_model(corpus, decoder.model):
+        raise ValueError(
+            f"the corpus' true codes are of the face model {corpus.code_model}, not of '{decoder.model.name}' version "
+            f"{decoder.model.version}; evaluate with the model that the faces were made of"
+        )
     synthetic = None if truth is None else errors_on_truth(decoder, measured.codes, truth)
     values = dict(measured.errors)
     if synthetic is not None:

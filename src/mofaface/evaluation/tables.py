@@ -1,9 +1,12 @@
 """Figures as tables for the terminal, each beside what others published."""
 
+from collections.abc import Sequence
+
 from rich.table import Table
 
 from mofaface.evaluation.bootstrap import Figure
 from mofaface.evaluation.groups import FEWEST
+from mofaface.evaluation.learning_curves import LearningCurves
 from mofaface.evaluation.plausibility import EXPECTED_FAR, PARTS, Plausibility
 from mofaface.evaluation.published import METRICS, Metric
 
@@ -99,6 +102,27 @@ def jitter_table(figures: dict[str, Figure], units: dict[str, str]) -> Table:
             number(value.p90),
             str(value.count),
         )
+    return table
+
+
+def curves_table(runs: Sequence[LearningCurves]) -> Table:
+    """One line for each run and error: where it began, its best, and where it is."""
+    table = _table(
+        "validation while learning", "run", "iterations", "figure", "unit", "first", "best", "last", "published"
+    )
+    for run in runs:
+        for name, values in run.errors.items():
+            metric = METRICS[name]
+            table.add_row(
+                run.title,
+                str(run.iterations[-1]),
+                metric.title,
+                metric.unit,
+                number(values[0]),
+                f"{number(values.min())} at {run.iterations[values.argmin()]}",
+                number(values[-1]),
+                metric.published or "–",
+            )
     return table
 
 
