@@ -15,6 +15,7 @@ from mofaface.commands_export import Export
 from mofaface.commands_models import Model
 from mofaface.commands_networks import Train
 from mofaface.commands_photos import Fit, Reconstruct
+from mofaface.commands_protocol import Protocol
 from mofaface.commands_synth import Synth, SynthCodes
 from mofaface.encoders import WeightsError
 from mofaface.face_models.container import ContainerError
@@ -31,6 +32,7 @@ COMMANDS: dict[str, type] = {
     "synth": Synth,
     "synth-codes": SynthCodes,
     "train": Train,
+    "protocol": Protocol,
     "export": Export,
     "bench": Bench,
 }

@@ -57,6 +57,10 @@ class Evaluate:
     """Face model of the weights."""
     untrained: bool = False
     """Measure the average face instead of the network's answer: the state before training."""
+    refine: int = 0
+    """With --corpus: steps of the fit's optimiser after the network, on the photograph and the priors."""
+    refine_landmarks: bool = False
+    """These steps use the corpus' landmarks, too; they then are no test of the landmark error."""
     batch: int = 32
     """Photographs at once."""
     out: Path | None = None
@@ -92,6 +96,10 @@ class Evaluate:
         wanted = [self.points is not None, bool(self.scan), self.clip is not None, bool(self.run_folders)]
         if sum(wanted) + (self.corpus is not None and not wanted[0]) != 1:
             raise ValueError(rule)
+        if self.refine < 0 or (self.refine and (wanted[0] or self.corpus is None)):
+            raise ValueError(f"--refine is a number of steps and goes with --corpus alone; got {self.refine}")
+        if self.refine_landmarks and not self.refine:
+            raise ValueError("--refine-landmarks needs --refine STEPS")
         if self.batch < 1:
             raise ValueError(f"--batch is a number of photographs, at least 1; got {self.batch}")
 
@@ -109,6 +117,7 @@ class Evaluate:
             "weights": reconstructor.weights,
             "model": model_identity(model),
             "untrained": self.untrained,
+            "refine": {"steps": self.refine, "landmarks": self.refine_landmarks},
         }
         result = self._chosen(reconstructor)
         return replace(result, figures=about | result.figures)
@@ -128,12 +137,21 @@ class Evaluate:
             if self.clip is not None:
                 return self._clips(reconstructor, self.clip, bar)
             assert held_out is not None
-            from mofaface.evaluation.on_corpus import evaluate_corpus
+            return self._corpus(reconstructor, held_out, bar)
 
-            task = bar.add_task("photos", total=len(held_out))
-            return evaluate_corpus(
-                reconstructor.autoencoder, held_out, self.batch, lambda n: bar.advance(task, n)
-            )
+    def _corpus(self, reconstructor: "Reconstructor", held_out: "CorpusSplit", bar: Progress) -> "Result":
+        from mofaface.evaluation.on_corpus import evaluate_corpus
+        from mofaface.evaluation.refined import Refiner
+        from mofaface.training import RECIPES
+
+        autoencoder, refine = reconstructor.autoencoder, None
+        if self.refine:
+            weights = RECIPES["default"].weights
+            refine = Refiner(autoencoder.decoder, self.refine, weights, self.refine_landmarks)
+        task = bar.add_task("photos", total=len(held_out))
+        # A refined photograph takes as long as a batch of others.
+        batch = 1 if refine else self.batch
+        return evaluate_corpus(autoencoder, held_out, batch, lambda n: bar.advance(task, n), refine)
 
     def _points(
         self, reconstructor: "Reconstructor", held_out: "CorpusSplit | None", bar: Progress

@@ -58,9 +58,7 @@ def gallery(autoencoder: Autoencoder, crops: Float[Tensor, "photos 3 240 240"], 
     for numbers in (chosen[k::ACROSS] for k in range(min(ACROSS, len(chosen)))):
         code = decoder.model.layout.unpack(packed[numbers])
         face = decoder(code)
-        columns.append(
-            sheet_of_faces(crops[numbers], face, decoder.model, code.gamma, across=1, tile=TILE)
-        )
+        columns.append(sheet_of_faces(crops[numbers], face, decoder.model, code.gamma, across=1, tile=TILE))
     return beside(columns)
 
 

@@ -158,9 +158,13 @@ def learning_curves(path: Path, runs: Sequence[LearningCurves]) -> Path:
         metric = METRICS[name]
         for run in runs:
             values = metric.factor * run.errors[name]
-            axes.plot(run.iterations, values, marker=".", markersize=4, label=f"{run.title}: {values[-1]:.3g}")
+            axes.plot(
+                run.iterations, values, marker=".", markersize=4, label=f"{run.title}: {values[-1]:.3g}"
+            )
         for (text, value), dashes in zip(metric.lines, ("--", ":"), strict=False):
-            axes.axhline(value, color="firebrick", linestyle=dashes, linewidth=1.2, label=f"{text}: {value:g}")
+            axes.axhline(
+                value, color="firebrick", linestyle=dashes, linewidth=1.2, label=f"{text}: {value:g}"
+            )
         axes.set(title=metric.title, xlabel="iterations", ylabel=metric.unit)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
