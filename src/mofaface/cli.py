@@ -10,11 +10,12 @@ from rich.logging import RichHandler
 
 from mofaface.commands_bench import Bench
 from mofaface.commands_corpus import Corpus
-from mofaface.commands_evaluate import Evaluate
+from mofaface.commands_evaluate import Evaluate, Sheet
 from mofaface.commands_export import Export
 from mofaface.commands_models import Model
 from mofaface.commands_networks import Train
 from mofaface.commands_photos import Fit, Reconstruct
+from mofaface.commands_protocol import Protocol
 from mofaface.commands_synth import Synth, SynthCodes
 from mofaface.encoders import WeightsError
 from mofaface.face_models.container import ContainerError
@@ -25,11 +26,13 @@ COMMANDS: dict[str, type] = {
     "reconstruct": Reconstruct,
     "fit": Fit,
     "evaluate": Evaluate,
+    "sheet": Sheet,
     "model": Model,
     "corpus": Corpus,
     "synth": Synth,
     "synth-codes": SynthCodes,
     "train": Train,
+    "protocol": Protocol,
     "export": Export,
     "bench": Bench,
 }

@@ -3,8 +3,9 @@
 import importlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import tyro
 from rich.console import Console
 from rich.progress import Progress
 
@@ -13,6 +14,8 @@ from mofaface.terminal import console
 from mofaface.weights import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mofaface.corpus import CorpusSplit
     from mofaface.evaluation.result import Result
     from mofaface.reconstruct import Reconstructor
@@ -46,12 +49,18 @@ class Evaluate:
     """What of a scan lies farther from the nose is not measured, mm."""
     clip: Path | None = None
     """Video, folder or tar of frames in order: how much the face trembles. A clip is a folder or a name (Name_01.jpg)."""
+    run_folders: Annotated[tuple[Path, ...], tyro.conf.arg(name="runs")] = ()
+    """Folders of training runs: their errors on held-out people over iterations, together in one figure."""
     weights: str = DEFAULT_WEIGHTS
     """Trained weights: a shipped name or a file."""
     model: str = "open"
     """Face model of the weights."""
     untrained: bool = False
     """Measure the average face instead of the network's answer: the state before training."""
+    refine: int = 0
+    """With --corpus: steps of the fit's optimiser after the network, on the photograph and the priors."""
+    refine_landmarks: bool = False
+    """These steps use the corpus' landmarks, too; they then are no test of the landmark error."""
     batch: int = 32
     """Photographs at once."""
     out: Path | None = None
@@ -80,17 +89,25 @@ class Evaluate:
         """Raises ValueError unless the options name exactly one thing to measure."""
         rule = (
             "evaluate needs --corpus DIR, --points CSV with --images DIR|TAR (and --corpus to keep to held-out people), "
-            "--scan MESH... with --photos PHOTO..., or --clip VIDEO|DIR|TAR, one of these"
+            "--scan MESH... with --photos PHOTO..., --clip VIDEO|DIR|TAR, or --runs DIR..., one of these"
         )
         if (self.points is None) != (self.images is None) or bool(self.scan) != bool(self.photos):
             raise ValueError(rule)
-        wanted = [self.points is not None, bool(self.scan), self.clip is not None]
+        wanted = [self.points is not None, bool(self.scan), self.clip is not None, bool(self.run_folders)]
         if sum(wanted) + (self.corpus is not None and not wanted[0]) != 1:
             raise ValueError(rule)
+        if self.refine < 0 or (self.refine and (wanted[0] or self.corpus is None)):
+            raise ValueError(f"--refine is a number of steps and goes with --corpus alone; got {self.refine}")
+        if self.refine_landmarks and not self.refine:
+            raise ValueError("--refine-landmarks needs --refine STEPS")
         if self.batch < 1:
             raise ValueError(f"--batch is a number of photographs, at least 1; got {self.batch}")
 
     def _measure(self) -> "Result":
+        if self.run_folders:
+            from mofaface.evaluation.on_runs import evaluate_runs
+
+            return evaluate_runs(self.run_folders)
         from mofaface.reconstruct import load
         from mofaface.weights import model_identity
 
@@ -100,6 +117,7 @@ class Evaluate:
             "weights": reconstructor.weights,
             "model": model_identity(model),
             "untrained": self.untrained,
+            "refine": {"steps": self.refine, "landmarks": self.refine_landmarks},
         }
         result = self._chosen(reconstructor)
         return replace(result, figures=about | result.figures)
@@ -119,12 +137,21 @@ class Evaluate:
             if self.clip is not None:
                 return self._clips(reconstructor, self.clip, bar)
             assert held_out is not None
-            from mofaface.evaluation.on_corpus import evaluate_corpus
+            return self._corpus(reconstructor, held_out, bar)
 
-            task = bar.add_task("photos", total=len(held_out))
-            return evaluate_corpus(
-                reconstructor.autoencoder, held_out, self.batch, lambda n: bar.advance(task, n)
-            )
+    def _corpus(self, reconstructor: "Reconstructor", held_out: "CorpusSplit", bar: Progress) -> "Result":
+        from mofaface.evaluation.on_corpus import evaluate_corpus
+        from mofaface.evaluation.refined import Refiner
+        from mofaface.training import RECIPES
+
+        autoencoder, refine = reconstructor.autoencoder, None
+        if self.refine:
+            weights = RECIPES["default"].weights
+            refine = Refiner(autoencoder.decoder, self.refine, weights, self.refine_landmarks)
+        task = bar.add_task("photos", total=len(held_out))
+        # A refined photograph takes as long as a batch of others.
+        batch = 1 if refine else self.batch
+        return evaluate_corpus(autoencoder, held_out, batch, lambda n: bar.advance(task, n), refine)
 
     def _points(
         self, reconstructor: "Reconstructor", held_out: "CorpusSplit | None", bar: Progress
@@ -155,3 +182,50 @@ class Evaluate:
 
         task = bar.add_task("frames", total=None)
         return evaluate_clips(reconstructor, clip, lambda n: bar.advance(task, n))
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Draw a sheet of varied faces: photo, overlay, shape, reflectance and light of each. Mind the photos' licence."""
+
+    photos: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Photos, folders or tar archives of them; or give --corpus."""
+    corpus: Path | None = None
+    """Corpus whose held-out people are shown."""
+    n: int = 48
+    """Faces on the sheet, chosen to differ where there are more."""
+    out: Path = Path("sheet.png")
+    """Picture to write."""
+    weights: str = DEFAULT_WEIGHTS
+    """Trained weights: a shipped name or a file."""
+    model: str = "open"
+    """Face model of the weights."""
+
+    def run(self) -> int:
+        """Draw, write, and return the exit code."""
+        if bool(self.photos) == (self.corpus is not None):
+            raise ValueError("a sheet shows photos or a corpus; give PHOTO... or --corpus DIR, one of these")
+        if self.n < 1:
+            raise ValueError(f"--n is a number of faces, at least 1; got {self.n}")
+        from mofaface.corpus import load_corpus
+        from mofaface.evaluation.gallery import crops_of_corpus, crops_of_photos, gallery
+        from mofaface.pictures import save_picture
+        from mofaface.reconstruct import load
+
+        reconstructor = load(self.weights, self.model)
+        if self.corpus is not None:
+            crops = crops_of_corpus(load_corpus(self.corpus, "validation"), self.n)
+        else:
+            crops = crops_of_photos(reconstructor, self._sources())
+        save_picture(self.out, gallery(reconstructor.autoencoder, crops, self.n))
+        console.print(f"wrote {self.out}", markup=False, highlight=False, soft_wrap=True)
+        return 0
+
+    def _sources(self) -> "Iterator[Path | bytes]":
+        from mofaface.corpus import iterate_images
+
+        for path in self.photos:
+            if path.is_file() and path.suffix.lower() != ".tar":
+                yield path
+            else:
+                yield from (source for _, source in iterate_images(path))

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from mofaface.encoders import WeightsError
+from mofaface.kernels.adadelta import Adadelta
 from mofaface.training.checkpoint import read_checkpoint, write_checkpoint
 
 
@@ -66,3 +67,27 @@ def test_missing_and_damaged_checkpoint_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(WeightsError, match="damaged"):
         read_checkpoint(path, {"net": module}, optimiser)
+
+
+def test_adadelta_goes_on_exactly_where_channels_are_last(tmp_path):
+    def convolution():
+        torch.manual_seed(0)
+        return nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+
+    def learn_on_pictures(module, optimiser, first, last):
+        for step in range(first, last):
+            torch.manual_seed(step)
+            optimiser.zero_grad()
+            module(torch.rand(2, 3, 8, 8)).square().mean().backward()
+            optimiser.step()
+
+    whole, old, new = convolution(), convolution(), convolution()
+    learn_on_pictures(whole, Adadelta(whole.parameters(), lr=0.1), 0, 6)
+    optimiser = Adadelta(old.parameters(), lr=0.1)
+    learn_on_pictures(old, optimiser, 0, 4)
+    write_checkpoint(tmp_path / "c.safetensors", {"net": old}, optimiser, {})
+    other = Adadelta(new.parameters(), lr=0.1)
+    read_checkpoint(tmp_path / "c.safetensors", {"net": new}, other)
+    assert other.state[new.weight]["square_avg"].stride() == new.weight.stride()
+    learn_on_pictures(new, other, 4, 6)
+    assert torch.equal(new.weight, whole.weight) and torch.equal(new.bias, whole.bias)

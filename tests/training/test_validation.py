@@ -1,5 +1,7 @@
 """How a network does on held-out people."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from little_corpus import corpus_in_memory
@@ -7,6 +9,7 @@ from little_face import LITTLE, random_code
 from little_photo import little_reconstructor
 
 from mofaface.decoder import Decoder
+from mofaface.evaluation.on_corpus import evaluate_corpus
 from mofaface.face_models.container import read_face_model
 from mofaface.metrics import landmark_error, photometric_error
 from mofaface.training.batches import make_batch
@@ -50,3 +53,32 @@ def test_right_code_has_next_to_no_error(model_path):
 def test_sheet_shows_every_photo(held_out, model_path):
     sheet = pictures(little_reconstructor(read_face_model(model_path)).autoencoder, held_out)
     assert sheet.shape[0] > 4 * 240 and sheet.shape[1] > 5 * 240
+
+
+def with_codes(corpus, digest):
+    codes = LITTLE.pack(random_code(LITTLE, 0, len(corpus))).float().numpy()
+    return replace(corpus, codes=codes, code_model={"name": "little", "version": "0", "digest": digest})
+
+
+def test_rendered_faces_are_measured_against_their_codes_as_an_evaluation_does(held_out, model_path):
+    model = read_face_model(model_path)
+    rendered = with_codes(held_out, model.digest)
+    autoencoder = little_reconstructor(model).autoencoder
+    found = validate(autoencoder, rendered, 100)
+    figures = evaluate_corpus(autoencoder, rendered).figures
+    for name in ("geometry_mm", "geometry_turned_mm", "reflectance_rms", "light_rms", "rotation_deg"):
+        assert found[name] == pytest.approx(figures[name]["mean"], rel=1e-5) and found[name] > 0
+    # Landmarks of rendered faces are exact.
+    assert found["truth_landmark_px"] == pytest.approx(found["landmark_px"], rel=1e-4)
+    some = validate(autoencoder, rendered, 3)["geometry_mm"]
+    assert some != found["geometry_mm"]  # of those that are validated on, alone
+
+
+def test_codes_of_another_face_model_say_nothing(held_out, model_path):
+    model = read_face_model(model_path)
+    autoencoder = little_reconstructor(model).autoencoder
+    assert validate(autoencoder, held_out, 3).keys() == {"landmark_px", "photometric"}
+    foreign = with_codes(held_out, "another")
+    assert validate(autoencoder, foreign, 3).keys() == {"landmark_px", "photometric"}
+    with pytest.raises(ValueError, match="true codes are of face model 'little' version 0"):
+        evaluate_corpus(autoencoder, foreign)

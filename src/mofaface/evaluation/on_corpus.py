@@ -9,15 +9,16 @@ import numpy as np
 
 from mofaface.autoencoder import Autoencoder
 from mofaface.corpus import CorpusSplit
+from mofaface.decoder import Decoder
 from mofaface.evaluation.bootstrap import Figure, figure
 from mofaface.evaluation.groups import figures_of, groupings
-from mofaface.evaluation.photographs import BATCH, Measured, measure
+from mofaface.evaluation.photographs import BATCH, Measured, Refine, measure
 from mofaface.evaluation.plausibility import Plausibility, plausibility
 from mofaface.evaluation.published import METRICS
 from mofaface.evaluation.result import Draw, Result
 from mofaface.evaluation.sheets import colour_errors, sheet_of_cases
 from mofaface.evaluation.tables import figures_table, groups_table, plausibility_table
-from mofaface.evaluation.truth import TruthErrors, errors_on_truth, true_codes
+from mofaface.evaluation.truth import TruthErrors, errors_on_truth, same_model, true_codes
 
 BY_GROUP = ("landmark_px", "landmark_box", "photometric")
 TRUTH_BY_GROUP = ("geometry_mm",)
@@ -30,11 +31,15 @@ def evaluate_corpus(
     corpus: CorpusSplit,
     batch: int = BATCH,
     progress: Callable[[int], None] = lambda photos: None,
+    refine: Refine | None = None,
 ) -> Result:
-    """Every figure that a split allows: landmarks and colours; geometry, reflectance and light where codes are known."""
+    """Every figure that a split allows: landmarks and colours; geometry, reflectance and light where codes are known.
+
+    Raises ValueError for codes of another face model.
+    """
     decoder = autoencoder.decoder
-    measured = measure(autoencoder, corpus, batch, progress)
-    truth = true_codes(corpus)
+    truth = _truth(corpus, decoder)
+    measured = measure(autoencoder, corpus, batch, progress, refine)
     synthetic = None if truth is None else errors_on_truth(decoder, measured.codes, truth)
     values = dict(measured.errors)
     if synthetic is not None:
@@ -55,6 +60,18 @@ def evaluate_corpus(
         drawings=_drawings(autoencoder, corpus, measured, synthetic, values, groups, likely),
         rows=_rows(corpus, measured, values),
     )
+
+
+def _truth(corpus: CorpusSplit, decoder: Decoder) -> np.ndarray | None:
+    truth, model = true_codes(corpus), decoder.model
+    if truth is not None and not same_model(corpus, model):
+        assert corpus.code_model is not None
+        made_of = "'{name}' version {version}".format(**corpus.code_model)
+        raise ValueError(
+            f"the corpus' true codes are of face model {made_of}, not of '{model.name}' version {model.version}; "
+            "evaluate with the model that the faces were made of"
+        )
+    return truth
 
 
 def _groups(

@@ -29,6 +29,7 @@ BATCH = 32
 CHEEKS = ((41, 31, 48, 3), (46, 35, 54, 13))
 CHEEK_GRID = np.linspace(0.25, 0.75, 8)
 CHEEK_REGIONS = ("right_cheek", "left_cheek")
+Refine = Callable[[Code, Tensor, Tensor], Code]
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,12 @@ def measure(
     corpus: CorpusSplit,
     batch: int = BATCH,
     progress: Callable[[int], None] = lambda photos: None,
+    refine: Refine | None = None,
 ) -> Measured:
-    """The errors of every photograph of a split, against the corpus' landmarks; `progress` hears of each batch."""
+    """The errors of every photograph of a split, against the corpus' landmarks; `progress` hears of each batch.
+
+    `refine` gives the codes that are measured from the network's, the crops and their 68 landmarks.
+    """
     model = autoencoder.decoder.model
     device = next(autoencoder.parameters()).device
     terms = loss_terms(autoencoder.decoder, model.landmarks_68)
@@ -61,6 +66,7 @@ def measure(
     for image, places in _batches(corpus, batch):
         image, places = image.to(device), places.to(device)
         code = autoencoder.encoder(image)
+        code = code if refine is None else refine(code, image, places)
         found = terms(code, image)
         photometric = found.photo * frontal / found.front.clamp(min=1)
         errors.append(landmark_figures(found.places, places) | {"photometric": photometric})

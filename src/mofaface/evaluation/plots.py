@@ -3,6 +3,7 @@
 Needs matplotlib (the extra `evaluate`); nothing is shown on a screen.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure as Plot
 
 from mofaface.evaluation.bootstrap import Figure
 from mofaface.evaluation.groups import FEWEST
+from mofaface.evaluation.learning_curves import LearningCurves
 from mofaface.evaluation.plausibility import EDGES, PARTS, Plausibility
 from mofaface.evaluation.published import METRICS
 from mofaface.face_model import FaceModel
@@ -145,6 +147,28 @@ def share_curves(
     axes.set(xlim=(0, end), ylim=(0, 1), xlabel=across, ylabel=up)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
+    return _save(plot, path)
+
+
+def learning_curves(path: Path, runs: Sequence[LearningCurves]) -> Path:
+    """A panel for each error over iterations, a curve for each run, and published means as dashed lines."""
+    names = list(runs[0].errors)
+    plot = Plot(figsize=(4.6 * len(names), 4.0), layout="constrained")
+    for name, axes in zip(names, plot.subplots(1, len(names), squeeze=False)[0], strict=True):
+        metric = METRICS[name]
+        for run in runs:
+            values = metric.factor * run.errors[name]
+            axes.plot(
+                run.iterations, values, marker=".", markersize=4, label=f"{run.title}: {values[-1]:.3g}"
+            )
+        for (text, value), dashes in zip(metric.lines, ("--", ":"), strict=False):
+            axes.axhline(
+                value, color="firebrick", linestyle=dashes, linewidth=1.2, label=f"{text}: {value:g}"
+            )
+        axes.set(title=metric.title, xlabel="iterations", ylabel=metric.unit)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
     return _save(plot, path)
 
 

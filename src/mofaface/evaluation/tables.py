@@ -1,9 +1,14 @@
 """Figures as tables for the terminal, each beside what others published."""
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 from rich.table import Table
 
 from mofaface.evaluation.bootstrap import Figure
 from mofaface.evaluation.groups import FEWEST
+from mofaface.evaluation.learning_curves import LearningCurves
 from mofaface.evaluation.plausibility import EXPECTED_FAR, PARTS, Plausibility
 from mofaface.evaluation.published import METRICS, Metric
 
@@ -98,6 +103,56 @@ def jitter_table(figures: dict[str, Figure], units: dict[str, str]) -> Table:
             number(value.median),
             number(value.p90),
             str(value.count),
+        )
+    return table
+
+
+def curves_table(runs: Sequence[LearningCurves]) -> Table:
+    """One line for each run and error: where it began, its best, and where it is."""
+    table = _table(
+        "validation while learning",
+        "run",
+        "iterations",
+        "figure",
+        "unit",
+        "first",
+        "best",
+        "last",
+        "published",
+    )
+    for run in runs:
+        for name, values in run.errors.items():
+            metric = METRICS[name]
+            table.add_row(
+                run.title,
+                str(run.iterations[-1]),
+                metric.title,
+                metric.unit,
+                number(values[0]),
+                f"{number(values.min())} at {run.iterations[values.argmin()]}",
+                number(values[-1]),
+                metric.published or "–",
+            )
+    return table
+
+
+def protocol_table(figures: dict[str, dict[str, Any]], training: dict[str, Any], photos: int) -> Table:
+    """One line for each error of the paper's figure 10: from the start of training to its end, ours and the paper's."""
+    how = "unsupervised" if training["unsupervised"] else "with landmarks"
+    title = (
+        f"{photos} synthetic faces, {training['network']} {how}, {training['iterations']} iterations of "
+        f"{training['batch']} pictures"
+    )
+    table = _table(title, "figure", "unit", "start", "end [95 % interval]", "paper: start", "end")
+    for row in figures.values():
+        low, high = (number(math.nan if v is None else v) for v in row["interval"])
+        table.add_row(
+            row["title"],
+            row["unit"],
+            number(row["start"]),
+            f"{number(row['end'])} [{low}, {high}]",
+            f"{row['published']['start']:g}",
+            f"{row['published']['end']:g}",
         )
     return table
 

@@ -12,6 +12,7 @@ from mofaface.camera import extrinsics, project
 from mofaface.code import Code
 from mofaface.corpus import CorpusSplit
 from mofaface.decoder import Decoder
+from mofaface.face_model import FaceModel
 from mofaface.metrics import light_error, point_distances, rotation_error
 from mofaface.rotation import rotation_matrix
 
@@ -36,6 +37,11 @@ def true_codes(corpus: CorpusSplit) -> Float32[np.ndarray, "photos size"] | None
     """The codes that synthetic crops were made of, packed; NaN in rows of photographs, None for those alone."""
     codes: np.ndarray | None = getattr(corpus, "codes", None)
     return None if codes is None or np.isnan(codes).any(1).all() else codes
+
+
+def same_model(corpus: CorpusSplit, model: FaceModel) -> bool:
+    """Whether true codes are coefficients of this face model; a corpus that does not tell is believed."""
+    return corpus.code_model is None or corpus.code_model["digest"] == model.digest
 
 
 @torch.no_grad()

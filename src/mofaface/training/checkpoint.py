@@ -37,6 +37,7 @@ def read_checkpoint(
         optimiser.load_state_dict(
             {"state": _optimiser_state(tensors), "param_groups": optimiser.state_dict()["param_groups"]}
         )
+        _lay_out(optimiser)
     except (RuntimeError, ValueError) as error:
         raise WeightsError(
             f"{path} belongs to a run with another configuration: {str(error)[:300]}"
@@ -54,3 +55,11 @@ def _optimiser_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]
         index, key = name.split("/")
         state.setdefault(int(index), {})[key] = tensor
     return state
+
+
+def _lay_out(optimiser: torch.optim.Optimizer) -> None:
+    """Give the state the memory layout of its parameters: a file has lost it, and kernels walk through both at once."""
+    for p, state in optimiser.state.items():
+        for name, value in state.items():
+            if value.shape == p.shape and value.stride() != p.stride():
+                state[name] = torch.empty_like(p, dtype=value.dtype).copy_(value)
