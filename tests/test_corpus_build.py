@@ -2,12 +2,10 @@
 
 import json
 import shutil
-import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import pytest
 from corpus_photos import as_tar, collection, config
 from face_photos import needs_examples
@@ -129,16 +127,6 @@ def test_photos_that_came_between_interruption_and_resume_are_noticed(
     (album / "noise.png").unlink()
     with pytest.raises(CorpusError, match=r"building\.json differs in photographs"):
         build_corpus(config(album, tmp_path / "out"))
-
-
-def test_workers_leave_ctrl_c_to_the_first_process():
-    before, threads = signal.getsignal(signal.SIGINT), cv2.getNumThreads()
-    try:
-        build._start_worker()
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
-        cv2.setNumThreads(threads)
 
 
 def test_the_limit_takes_a_part_of_the_same_order(photos: Path, tmp_path: Path):

@@ -40,6 +40,7 @@ EXTRAS = {
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "export",
+    "ray": "cluster",
 }
 
 
