@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import platform
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +28,7 @@ R = TypeVar("R")
 Where = Literal["local", "ray"]
 # Starts a chunk of items, and gives what waits for its results.
 Begin = Callable[[list[T]], Callable[[], Iterable[R]]]
-CHUNK = 8
+CHUNK = 4
 # Under way at once for each process, so that none waits for a chunk that is slower than the others.
 CHUNKS_PER_WORKER = 3
 # Results stay in Ray's memory until they are fetched: a few chunks of crops for each process.
@@ -84,7 +85,7 @@ def mapped(
     every machine must see. Raises PoolError, and ImportError where Ray is not installed.
     """
     if where == "ray":
-        with _ray_cluster(workers) as ray:
+        with ray_cluster(workers) as ray:
             cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
             machines = sum(node["Alive"] for node in ray.nodes())
             log.info("Ray: cores %d, machines %d", cores, machines)
@@ -194,14 +195,19 @@ class _OnRay(Generic[T, R]):
         return self._lost(item, f"the processes that worked on it died ({death}); try it alone")
 
     def _get(self, task: Any) -> list[R]:
+        errors = self._ray.exceptions
         try:
             found: list[R] = self._ray.get(task)
-        except self._ray.exceptions.RayTaskError as error:
-            raise error.cause from None  # what the function raised, without Ray's story of where
         except self._deaths:
             raise
-        except self._ray.exceptions.RayError as error:
-            raise PoolError(f"Ray failed ({_first_line(error)}); run the same command again") from error
+        except errors.RayError as error:
+            cause = error.cause if isinstance(error, errors.RayTaskError) else error
+            if not isinstance(cause, errors.RayError):
+                raise cause from None  # what the function raised, without Ray's story of where
+            raise PoolError(
+                f"Ray failed ({_first_line(cause)}); see that every machine has this mofaface and run the same "
+                "command again"
+            ) from error
         return found
 
 
@@ -224,7 +230,7 @@ def _settle(folder: Path, shared: Path) -> None:
 
 
 @contextlib.contextmanager
-def _ray_cluster(workers: int) -> Iterator[Any]:
+def ray_cluster(workers: int) -> Iterator[Any]:
     """Ray, connected; as it was found where the caller had connected it."""
     # Read when Ray is imported: without them it reports its use over the network, and warns of changes to come.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -243,15 +249,18 @@ def _ray_cluster(workers: int) -> Iterator[Any]:
 
 def _connect(ray: Any, address: str, workers: int) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if not address:
+    if address in ("", "local"):
         ray.init("local", num_cpus=workers, include_dashboard=False, object_store_memory=RAY_MEMORY, **quiet)
         return
     try:
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if host and port.isdigit():  # Ray itself would try for two minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, **quiet)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise PoolError(
-            f"no Ray cluster answers at RAY_ADDRESS={address} ({_first_line(error)}); start it (`ray start --head`), "
-            "or unset RAY_ADDRESS to work on this machine alone"
+            f"no Ray cluster lets us in at RAY_ADDRESS={address} ({_first_line(error)}); start it (`ray start --head`), "
+            "set RAY_AUTH_MODE=token if it wants a token, or unset RAY_ADDRESS to work on this machine alone"
         ) from error
 
 
