@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from corpus_photos import as_tar, collection, config
 from face_photos import needs_examples
+from pool_work import needs_ray
 
 from mofaface.corpus import CorpusConfig, CorpusError, build, build_corpus, describe_corpus, load_corpus
 from mofaface.corpus.build import list_tasks, plan_shards
+from mofaface.pool import PoolError
 
 pytestmark = needs_examples
 
@@ -93,6 +95,33 @@ def test_an_interrupted_build_goes_on_and_ends_the_same(
 def test_two_processes_give_the_same_corpus(corpus: Path, photos: Path, tmp_path: Path):
     build_corpus(config(photos, tmp_path / "out", workers=2))
     assert contents(tmp_path / "out") == contents(corpus)
+
+
+@needs_ray
+def test_a_ray_gives_the_same_corpus(local_ray: object, corpus: Path, photos: Path, tmp_path: Path):
+    build_corpus(config(photos, tmp_path / "out", engine="ray"))
+    assert contents(tmp_path / "out") == contents(corpus)
+    assert (tmp_path / "out" / "corpus.json").read_bytes() == (corpus / "corpus.json").read_bytes()
+
+
+def test_a_photo_whose_processes_died_is_an_error_and_dead_processes_are_a_sentence(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    task = list_tasks(config(photos, tmp_path))[0]
+    sample = build._lost(task, "its process died")
+    assert (sample.key, sample.kind, sample.reason, sample.jpeg) == (
+        task.key,
+        "failed",
+        "its process died",
+        b"",
+    )
+
+    def dead(*_: object, **__: object) -> object:
+        raise PoolError("A worker process died; run the same command again")
+
+    monkeypatch.setattr(build, "make_sample", dead)
+    with pytest.raises(CorpusError, match="died; run the same command again; finished shards are kept"):
+        build_corpus(config(photos, tmp_path / "out"))
 
 
 def test_a_full_disk_is_a_sentence(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,7 @@
 """Results come in the order of their items from this process, from several, and from a Ray; no item stops the others."""
 
 import builtins
+import importlib
 import logging
 import platform
 import signal
@@ -151,6 +152,17 @@ def test_what_the_function_raises_in_ray_arrives_as_it_was(local_ray, tmp_path):
     with pytest.raises(ValueError) as caught, mapped("ray", 2, picky, range(9), lost, tmp_path) as results:
         list(results)
     assert str(caught.value) == "five came; give another number"
+
+
+@needs_ray
+def test_a_machine_that_lacks_a_module_is_a_sentence(local_ray, tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text("def same(x):\n    return x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    same = importlib.import_module("only_here").same
+    with pytest.raises(PoolError) as caught, mapped("ray", 2, same, range(3), lost, tmp_path) as results:
+        list(results)
+    assert "No module named 'only_here'" in str(caught.value) and "\n" not in str(caught.value)
+    assert "every machine has this mofaface" in str(caught.value)
 
 
 @needs_ray

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -168,7 +169,10 @@ class _OnRay(Generic[T, R]):
         )
         self._function = ray.put(function)  # goes to each machine once, not with each chunk
         self._places = (Path.cwd(), shared)
-        self._task = ray.remote(max_retries=0)(_each_on_cluster)
+        # Imported there, not unpickled: a machine that lacks this package can then say so in a sentence.
+        self._task = ray.remote(max_retries=0)(
+            lambda *given: import_module("mofaface.pool")._each_on_cluster(*given)
+        )
 
     def begin(self, chunk: list[T]) -> Callable[[], Iterable[R]]:
         """See Begin."""
