@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -220,9 +219,8 @@ def _each_on_cluster(function: Callable[[T], R], items: list[T], folder: Path, s
     return _each(function, items)
 
 
-@cache
 def _settle(folder: Path, shared: Path) -> None:
-    """Once for each process: relative paths mean what they mean to the process that asked."""
+    """Relative paths mean what they mean to the process that asked."""
     with contextlib.suppress(OSError):  # that folder need not be shared where all paths are absolute
         os.chdir(folder)
     if not shared.is_dir():
