@@ -1,7 +1,10 @@
 """Shared fixtures: little synthetic face models, and one thread so that tests run side by side."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from mofaface.code import Code, CodeLayout
 from mofaface.decoder import Decoder
 from mofaface.encoders import build_encoder
 from mofaface.face_models.container import read_face_model, write_face_model
+from mofaface.pool import ray_cluster
 from mofaface.weights import write_weights
 
 torch.set_num_threads(1)
@@ -67,3 +71,14 @@ def weights_path(tmp_path_factory, model_path) -> Path:
     path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
     write_weights(path, encoder.state_dict(), TINY, Decoder(model), {"iteration": 0})
     return path
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[Any]:
+    """A Ray of two cores on this machine, started as commands start it, once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        # Its processes import the tests' own functions, and the package that is tested.
+        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+        with ray_cluster(workers=2) as ray:
+            yield ray

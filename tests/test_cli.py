@@ -11,8 +11,7 @@ from PIL import Image
 
 from mofaface import cli, commands_models
 from mofaface.cli import main, missing_package, parse
-from mofaface.commands_photos import parse_outputs, run_batch
-from mofaface.report import NoFaceError
+from mofaface.commands_photos import parse_outputs
 
 PHOTO = str(EXAMPLES / "congress_C001072.jpg")
 
@@ -345,12 +344,10 @@ def test_folder_that_is_not_ours_is_kept_and_said(run, network, tmp_path):
     assert own.read_text() == "mine"
 
 
-def test_batch_without_photos_is_refused(tmp_path):
-    def process(photo):
-        raise NoFaceError("none")
-
-    with pytest.raises(ValueError, match="at least one photo"):
-        run_batch([], process, tmp_path, ("json",))
+@pytest.mark.parametrize("command", ["reconstruct", "fit"])
+def test_batch_without_photos_is_refused(run, tmp_path, command):
+    code, _, err = run(command, "--out", tmp_path / "out")
+    assert code == 1 and "give at least one photo" in err and not (tmp_path / "out").exists()
 
 
 def test_training_options_are_left_to_training():

@@ -2,18 +2,18 @@
 
 import json
 import shutil
-import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import pytest
 from corpus_photos import as_tar, collection, config
 from face_photos import needs_examples
+from pool_work import needs_ray
 
 from mofaface.corpus import CorpusConfig, CorpusError, build, build_corpus, describe_corpus, load_corpus
 from mofaface.corpus.build import list_tasks, plan_shards
+from mofaface.pool import PoolError
 
 pytestmark = needs_examples
 
@@ -97,6 +97,33 @@ def test_two_processes_give_the_same_corpus(corpus: Path, photos: Path, tmp_path
     assert contents(tmp_path / "out") == contents(corpus)
 
 
+@needs_ray
+def test_a_ray_gives_the_same_corpus(local_ray: object, corpus: Path, photos: Path, tmp_path: Path):
+    build_corpus(config(photos, tmp_path / "out", engine="ray"))
+    assert contents(tmp_path / "out") == contents(corpus)
+    assert (tmp_path / "out" / "corpus.json").read_bytes() == (corpus / "corpus.json").read_bytes()
+
+
+def test_a_photo_whose_processes_died_is_an_error_and_dead_processes_are_a_sentence(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    task = list_tasks(config(photos, tmp_path))[0]
+    sample = build._lost(task, "its process died")
+    assert (sample.key, sample.kind, sample.reason, sample.jpeg) == (
+        task.key,
+        "failed",
+        "its process died",
+        b"",
+    )
+
+    def dead(*_: object, **__: object) -> object:
+        raise PoolError("A worker process died; run the same command again")
+
+    monkeypatch.setattr(build, "make_sample", dead)
+    with pytest.raises(CorpusError, match="died; run the same command again; finished shards are kept"):
+        build_corpus(config(photos, tmp_path / "out"))
+
+
 def test_a_full_disk_is_a_sentence(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def full(path: Path, samples: Iterator[object]) -> None:
         raise OSError(28, "No space left on device")
@@ -129,16 +156,6 @@ def test_photos_that_came_between_interruption_and_resume_are_noticed(
     (album / "noise.png").unlink()
     with pytest.raises(CorpusError, match=r"building\.json differs in photographs"):
         build_corpus(config(album, tmp_path / "out"))
-
-
-def test_workers_leave_ctrl_c_to_the_first_process():
-    before, threads = signal.getsignal(signal.SIGINT), cv2.getNumThreads()
-    try:
-        build._start_worker()
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
-        cv2.setNumThreads(threads)
 
 
 def test_the_limit_takes_a_part_of_the_same_order(photos: Path, tmp_path: Path):

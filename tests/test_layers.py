@@ -8,13 +8,13 @@ import pytest
 ROOT = Path(__file__).parents[1] / "src"
 LAYERS = (
     ("rotation", "camera", "mesh", "harmonics", "sampling", "rasterizer", "rasterizer_plain", "similarity", "files",
-     "engines"),
+     "engines", "pool"),
     ("code", "photo", "crop", "face_model", "landmarks", "face_models", "face_models.container"),
     ("encoders", "decoder", "geometry", "detection", "facemesh", "yunet"),
     ("autoencoder", "jacobian", "losses", "metrics", "weights", "kernels"),
     ("corpus", "synthetic", "baselines", "training", "train", "fit", "fit_energy", "average_reflectance", "evaluation",
-     "reconstruct", "reconstruction", "report", "pipeline", "fit_photo", "sample", "export", "onnx_export", "pictures",
-     "face_models.open_model", "face_models.importers",
+     "reconstruct", "reconstruction", "report", "pipeline", "bulk", "fit_photo", "sample", "export", "onnx_export",
+     "pictures", "face_models.open_model", "face_models.importers",
      "face_models.surface", "face_models.registration", "face_models.gaussian_process",
      "face_models.deformation_transfer", "face_models.blendshape_sets", "face_models.build_expression",
      "face_models.face_units", "skin_tone", "model_report", "bench",

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pool_work import needs_ray
 
 from mofaface.cli import main
 from mofaface.corpus import CorpusError, load_corpus
@@ -91,6 +92,12 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(corpus, config, tmp_path, 
 
 def test_two_processes_give_the_same_pictures(corpus, config, tmp_path):
     build_synthetic(replace(config, out=tmp_path / "out", workers=2))
+    assert contents(tmp_path / "out") == contents(corpus)
+
+
+@needs_ray
+def test_a_ray_gives_the_same_pictures(local_ray, corpus, config, tmp_path):
+    build_synthetic(replace(config, out=tmp_path / "out", engine="ray"))
     assert contents(tmp_path / "out") == contents(corpus)
 
 

@@ -43,6 +43,7 @@ EXTRAS = {
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "export",
+    "ray": "cluster",
 }
 
 

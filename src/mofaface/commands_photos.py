@@ -1,10 +1,10 @@
 """`mofaface reconstruct` and `mofaface fit`: photos in, a folder per face and a report out."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import tyro
 from rich.progress import track
@@ -12,9 +12,9 @@ from rich.progress import track
 from mofaface.detection import DetectorName
 from mofaface.engines import Engine
 from mofaface.face_models import load_face_model
-from mofaface.pipeline import Stages, process_in_stages
+from mofaface.pipeline import process_in_stages
 from mofaface.reconstruction import DEFAULT_OUTPUTS, Output
-from mofaface.report import REPORT, Entry, Process, exit_code, process_photos, read_report
+from mofaface.report import REPORT, Entry, exit_code, process_photos, read_report
 from mofaface.terminal import INTERRUPTED, console, say
 from mofaface.weights import DEFAULT_WEIGHTS
 
@@ -37,18 +37,26 @@ class Reconstruct:
     """What to write, separated by commas: overlay, glb, obj, ply, json."""
     detector: DetectorName = "yunet"
     """Face detector: YuNet, or the paper's Haar cascade."""
-    engine: Engine = "auto"
-    """What runs the networks: ONNX Runtime where it is installed, or torch."""
+    engine: Engine | Literal["ray"] = "auto"
+    """What runs the networks: ONNX Runtime where it is installed, or torch; ray: the processes of a Ray cluster, each
+    with what it has (docs/cluster.md)."""
     workers: int = 0
     """Photos that are read, searched and written at once; 0 is one for each core."""
 
     def run(self) -> int:
         """Reconstruct, report, and return the exit code."""
+        from mofaface.bulk import Network, process_in_pool
         from mofaface.reconstruct import load
 
+        some_photos(self.photos)
         outputs = parse_outputs(self.save)
-        reconstructor = load(self.weights, self.model, self.detector, engine=self.engine)
-        return run_batch(self.photos, reconstructor.stages(self.faces), self.out, outputs, self.workers)
+        if self.engine == "ray":
+            network = Network(self.weights, self.model, self.detector, self.faces)
+            with process_in_pool(self.photos, network, self.out, outputs, "ray", self.workers) as entries:
+                return run_batch(self.photos, entries, self.out)
+        stages = load(self.weights, self.model, self.detector, engine=self.engine).stages(self.faces)
+        entries = process_in_stages(self.photos, stages, self.out, outputs, self.workers)
+        return run_batch(self.photos, entries, self.out)
 
 
 @dataclass(frozen=True)
@@ -78,12 +86,13 @@ class Fit:
         from mofaface.fit_photo import PhotoFitter
         from mofaface.training import RECIPES
 
+        some_photos(self.photos)
         outputs = parse_outputs(self.save)
         paper = replace(RECIPES["paper"].weights, land=1.0)
         weights = paper if self.recipe == "paper" else RECIPES["default"].weights
         config = FitConfig(sample=self.sample)
         fitter = PhotoFitter(load_face_model(self.model), self.landmarks, self.detector, weights, config)
-        return run_batch(self.photos, fitter, self.out, outputs)
+        return run_batch(self.photos, process_photos(self.photos, fitter, self.out, outputs), self.out)
 
 
 def parse_outputs(text: str) -> tuple[Output, ...]:
@@ -95,22 +104,15 @@ def parse_outputs(text: str) -> tuple[Output, ...]:
     return outputs  # type: ignore[return-value]
 
 
-def run_batch(
-    photos: Sequence[str],
-    process: Process | Stages[Any],
-    out: Path,
-    outputs: tuple[Output, ...],
-    workers: int = 0,
-) -> int:
-    """Process photos with progress and one line for each that gave no face; returns the exit code."""
+def some_photos(photos: Sequence[str]) -> None:
+    """Raises ValueError where there is no photo at all."""
     if not photos:
         raise ValueError("give at least one photo")
+
+
+def run_batch(photos: Sequence[str], results: Generator[Entry, None, None], out: Path) -> int:
+    """Process photos with progress and one line for each that gave no face; returns the exit code."""
     entries: list[Entry] = []
-    results = (
-        process_in_stages(photos, process, out, outputs, workers)
-        if isinstance(process, Stages)
-        else process_photos(photos, process, out, outputs)
-    )
     try:
         # Closing the stream writes the report, also when the interrupt comes between two photos.
         with contextlib.closing(results) as stream:

@@ -4,7 +4,6 @@ Every photo's results are those of `process_photos`, up to rounding, in the same
 bounded by the number of photos that are under way, a few for each thread.
 """
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ import cv2
 import torch
 
 from mofaface.photo import Photo, read_photo
+from mofaface.pool import available_cores
 from mofaface.reconstruction import Output, Reconstruction
 from mofaface.report import Entry, Job, make_jobs, reported
 
@@ -46,13 +46,6 @@ class _Prepared:
     found: Any
     error: Exception | None
     seconds: float
-
-
-def available_cores() -> int:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def process_in_stages(

@@ -121,12 +121,13 @@ def process_photos(
     """
     with reported(out) as entries:
         for job in make_jobs(photos, out, outputs):
-            entry = _process_photo(job, process)
+            entry = process_photo(job, process)
             entries.append(entry)
             yield entry
 
 
-def _process_photo(job: Job, process: Process) -> Entry:
+def process_photo(job: Job, process: Process) -> Entry:
+    """Reconstruct one photo and write its folders; whatever happens, an entry comes of it."""
     started = time.perf_counter()
     try:
         photo = read_photo(job.source)

@@ -2,19 +2,14 @@
 
 import contextlib
 import errno
-import multiprocessing
 import re
-import signal
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mofaface.corpus.adapters import pairs_of
@@ -31,8 +26,7 @@ from mofaface.corpus.sample import Sample, Task, make_sample
 from mofaface.corpus.shards import write_shard
 from mofaface.corpus.sources import source_name
 from mofaface.corpus.split import split_of, unit_hash
-
-Mapper = Callable[[Callable[[Task], Sample], list[Task]], Iterator[Sample]]
+from mofaface.pool import PoolError, Where, mapped
 
 
 def build_corpus(config: CorpusConfig) -> dict[str, Any]:
@@ -53,11 +47,8 @@ def said_plainly(out: Path) -> Iterator[None]:
     """What may befall any build that writes shards to `out`, as a sentence that says what to do."""
     try:
         yield
-    except BrokenProcessPool:
-        raise CorpusError(
-            "A worker process died (out of memory?); run the same command again with fewer workers: "
-            "finished shards are kept."
-        ) from None
+    except PoolError as error:
+        raise CorpusError(f"{error}; finished shards are kept.") from None
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -94,23 +85,31 @@ def plan_shards(tasks: list[Task], shard_size: int) -> dict[str, list[Task]]:
 
 def _write_all(config: CorpusConfig, shards: dict[str, list[Task]]) -> None:
     make = partial(make_sample, detector=config.detector, pruning=config.pruning)
-    write_shards(config.out, shards, make, config.workers, "photos")
+    write_shards(config.out, shards, make, config.engine, config.workers, "photos")
 
 
 def write_shards(
-    out: Path, shards: dict[str, list[Task]], make: Callable[[Task], Sample], workers: int, what: str
+    out: Path,
+    shards: dict[str, list[Task]],
+    make: Callable[[Task], Sample],
+    engine: Where,
+    workers: int,
+    what: str,
 ) -> None:
     """Makes the samples of every shard that is missing and writes it with its part of the index; `what` is the
     word for tasks that people read. Several workers need a `make` that can be pickled."""
+    missing = {name: tasks for name, tasks in shards.items() if not is_finished(out, name)}
+    waiting = [task for tasks in missing.values() for task in tasks]
+    total = sum(map(len, shards.values()))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress, _mapper(workers) as mapped:
-        bar = progress.add_task(what, total=sum(map(len, shards.values())))
-        for name, tasks in shards.items():
-            if is_finished(out, name):
-                progress.advance(bar, len(tasks))
-                continue
+    with (
+        Progress(*columns) as progress,
+        mapped(engine, workers, make, waiting, _lost, out) as all_samples,
+    ):
+        bar = progress.add_task(what, total=total, completed=total - len(waiting))
+        for name, tasks in missing.items():
             samples = []
-            for sample in mapped(make, tasks):
+            for sample in islice(all_samples, len(tasks)):
                 samples.append(sample)
                 progress.advance(bar)
             write_part(out, name, tasks, samples)
@@ -119,41 +118,5 @@ def write_shards(
             progress.console.print(f"{name}: {len(good)} crops of {len(tasks)} {what}")
 
 
-@contextlib.contextmanager
-def _mapper(workers: int) -> Iterator[Mapper]:
-    """A map over photos in this process, or in several."""
-    if workers == 1:
-        yield map
-        return
-    # "spawn" is the one way to start processes that works on every system and beside threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-
-        def mapped(make: Callable[[Task], Sample], tasks: list[Task]) -> Iterator[Sample]:
-            with _deaf_to_ctrl_c():  # it is here that processes are started
-                return pool.map(make, tasks, chunksize=8)
-
-        try:
-            yield mapped
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-@contextlib.contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes that start inside are deaf from birth: they import for seconds before they run our code."""
-    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _start_worker() -> None:
-    # Ctrl-C reaches every process; the one that started them ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)  # the processes are the parallelism
+def _lost(task: Task, reason: str) -> Sample:
+    return Sample(task.key, {}, b"", reason, "failed")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from mofaface.detection import DetectorName
+from mofaface.pool import Where
 
 AdapterName = Literal["auto", "celeba", "lfw", "facewarehouse", "300vw", "utkface", "youtube", "folder"]
 
@@ -43,8 +44,10 @@ class CorpusConfig:
     """Layout of the images, which tells who is who; auto recognises each by its names."""
     detector: DetectorName = "yunet"
     """Face detector: yunet, or the paper's haar."""
+    engine: Where = "local"
+    """Where they are read: in processes of this machine, or of a Ray cluster (docs/cluster.md)."""
     workers: int = 1
-    """Processes that read and detect."""
+    """Processes that read and detect; a cluster that RAY_ADDRESS names has its own number."""
     shard_size: int = 1000
     """Photos per shard."""
     limit: int | None = None

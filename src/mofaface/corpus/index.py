@@ -17,11 +17,11 @@ INDEX_FIELDS = ("key", "source", "name", "person", "split", "score", "presence",
 
 
 def content_config(config: CorpusConfig, tasks: list[Task]) -> dict[str, Any]:
-    """What decides what is in the corpus: the configuration (not how many processes made it) and the names
+    """What decides what is in the corpus: the configuration (not which processes made it) and the names
     of the photographs, as their number and a digest."""
     values = asdict(config)
     values["images"] = sorted(path.resolve().name for path in config.images)
-    for name in ("out", "workers"):
+    for name in ("out", "engine", "workers"):
         del values[name]
     keys = "\n".join(sorted(task.key for task in tasks))
     digest = hashlib.sha256(keys.encode()).hexdigest()

@@ -30,7 +30,8 @@ def build_synthetic(config: SynthConfig) -> dict[str, Any]:
         return read_summary(config.out)
     shards = plan_shards(list_tasks(config), config.shard_size)
     with said_plainly(config.out):
-        write_shards(config.out, shards, partial(make_synthetic, config=config), config.workers, "pictures")
+        make = partial(make_synthetic, config=config)
+        write_shards(config.out, shards, make, config.engine, config.workers, "pictures")
         return finish_index(config.out, content, list(shards))
 
 
@@ -47,7 +48,7 @@ def list_tasks(config: SynthConfig) -> list[Task]:
 def content_of(config: SynthConfig) -> dict[str, Any]:
     """What decides how the pictures look: the settings, the face model, the codes and the photographs' names."""
     values = asdict(config)
-    for name in ("out", "workers", "model"):
+    for name in ("out", "engine", "workers", "model"):
         del values[name]
     model = load_face_model(config.model)
     values["face_model"] = model_identity(model)

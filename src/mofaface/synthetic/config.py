@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mofaface.corpus import CorpusError
+from mofaface.pool import Where
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,10 @@ class SynthConfig:
     """How many of them, the last ones, are held out."""
     seed: int = 0
     """Picture i is a function of the seed, i and the settings."""
+    engine: Where = "local"
+    """Where they are rendered: in processes of this machine, or of a Ray cluster (docs/cluster.md)."""
     workers: int = 1
-    """Processes that render."""
+    """Processes that render; a cluster that RAY_ADDRESS names has its own number."""
     shard_size: int = 1000
     """Pictures per shard."""
     model: str = "open"
