@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mofaface.camera import extrinsics
 from mofaface.code import Code
 from mofaface.decoder import Decoder
 from mofaface.rotation import rotation_matrix
@@ -24,7 +23,7 @@ class TruthLoss:
     def __init__(self, decoder: Decoder):
         model = decoder.model
         rows = model.frontal.nonzero()[::EVERY, 0]
-        self._camera, self._layout = decoder.camera, model.layout
+        self._layout = model.layout
         self._mean = model.mean_shape[rows]
         self._bases = torch.cat((model.shape_basis[rows], model.expression_basis[rows]), -1)
         self._reflectance = model.reflectance_basis[rows]
@@ -40,8 +39,7 @@ class TruthLoss:
         return place / PLACE**2 + colour / COLOUR**2 + light / SHADING**2
 
     def _centred(self, code: Code) -> Float[Tensor, "batch rows 3"]:
-        """The compared vertices in camera space around their middle, mm."""
+        """The compared vertices around their middle, turned as the camera sees them, mm; camera axes change no length."""
         coefficients = torch.cat((code.alpha, code.delta), -1)
         x = self._mean + torch.einsum("vcm,bm->bvc", self._bases, coefficients)
-        R, _ = extrinsics(rotation_matrix(code.rotation), code.translation, self._camera)
-        return (x - x.mean(1, keepdim=True)) @ R.mT
+        return (x - x.mean(1, keepdim=True)) @ rotation_matrix(code.rotation)
