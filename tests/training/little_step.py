@@ -13,6 +13,7 @@ from mofaface.kernels.terms import Terms
 from mofaface.training.batches import Batch
 from mofaface.training.config import OptimiserConfig, TrainConfig
 from mofaface.training.optimiser import build_optimiser
+from mofaface.training.processes import Processes
 from mofaface.training.step import Step
 from mofaface.training.tally import Tally
 
@@ -48,7 +49,7 @@ def step_of(config, backbone="mobilenet", on_device=True, device="cpu"):
         encoder, torch.device(device), multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True
     )
     optimiser = build_optimiser(encoder, config.optimiser, on_device)
-    return Step(config, encoder, little_terms, optimiser, average, Tally(device))
+    return Step(config, encoder, little_terms, optimiser, average, Tally(device), Processes())
 
 
 def little_batch(seed, count=4):

@@ -19,7 +19,7 @@ from mofaface.training import config as configs
 from mofaface.training import train
 from mofaface.training.batches import Batch, make_batch
 from mofaface.training.config import NO_AUGMENTATION, OptimiserConfig, TrainConfig
-from mofaface.training.loop import MOST_SKIPPED, Trainer, TrainingError
+from mofaface.training.trainer import MOST_SKIPPED, Trainer, TrainingError
 from mofaface.weights import read_autoencoder, read_tensors
 
 

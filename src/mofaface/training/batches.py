@@ -21,6 +21,7 @@ from mofaface.training.config import Augmentation
 
 # Share of the pixels across that a blurred crop keeps.
 RESOLUTIONS = (0.25, 0.9)
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,18 @@ def draw_change(how: Augmentation, rng: np.random.Generator) -> Change:
     return Change(how.flip and mirrored, A, b, gain, round(CROP_SIZE * kept) if blurred else CROP_SIZE)
 
 
-def make_batch(corpus: CorpusSplit, indices: list[int], augmentation: Augmentation, seed: list[int]) -> Batch:
-    """The photographs of these numbers, augmented with random numbers of this seed."""
+def make_batch(
+    corpus: CorpusSplit, indices: list[int], augmentation: Augmentation, seed: list[int], first: int = 0
+) -> Batch:
+    """The photographs of these numbers, augmented with random numbers of this seed and of their places from `first` on.
+
+    For one that cannot be decoded comes the next one of the corpus that can.
+    """
     images, points, sure = [], [], []
-    for place, i in enumerate(indices):
+    for place, number in enumerate(indices, first):
         change = draw_change(augmentation, np.random.default_rng([*seed, place]))
-        image, landmarks = change_crop(corpus.image(i), corpus.landmarks[i], change)
+        i, image = corpus.sound_image(number)
+        image, landmarks = change_crop(image, corpus.landmarks[i], change)
         images.append(image)
         points.append(landmarks)
         sure.append(corpus.confidence[i][list(MIRROR_68)] if change.mirrored else corpus.confidence[i])
@@ -130,14 +137,19 @@ def change_crop(
 
 
 def batches(
-    corpus: CorpusSplit, batch: int, augmentation: Augmentation, seed: int, first: int, last: int
+    corpus: CorpusSplit,
+    batch: int,
+    augmentation: Augmentation,
+    seed: int,
+    first: int,
+    last: int,
+    part: slice = ALL,
 ) -> Iterator[Batch]:
-    """The batches of iterations `first` to `last` − 1; the next ones are prepared while one is used."""
+    """The batches of iterations `first` to `last` − 1, or `part` of each; the next ones are prepared while one is used."""
 
     def prepare(iteration: int) -> Batch:
-        return make_batch(
-            corpus, chosen(len(corpus), batch, seed, iteration), augmentation, [seed, iteration]
-        )
+        indices = chosen(len(corpus), batch, seed, iteration)[part]
+        return make_batch(corpus, indices, augmentation, [seed, iteration], part.start or 0)
 
     with ThreadPoolExecutor(1) as pool:
         ahead = [pool.submit(prepare, i) for i in range(first, min(first + 2, last))]
