@@ -22,7 +22,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
         assert self.running_mean is not None and self.running_var is not None
         assert self.momentum is not None and self.num_batches_tracked is not None
         # Sums of bfloat16 numbers are kept in float32, as torch does it.
-        x = input.float()
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
         count = dist.get_world_size() * x.numel() / x.shape[1]
         mean = _Sum.apply(x.sum((0, 2, 3))) / count
         x = x - mean[:, None, None]
