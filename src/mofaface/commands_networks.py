@@ -15,10 +15,15 @@ class Train:
         """Train and return the exit code."""
         from mofaface.training import dry_run, train
         from mofaface.training.options import parse_training
+        from mofaface.training.processes import is_first
 
         config, resume, dry = parse_training(self.arguments)
         if dry:
-            print(dry_run(config, resume))
+            told = dry_run(config, resume)
+            if is_first():
+                print(told)
             return 0
-        console.print(f"wrote {train(config, resume)}", markup=False, highlight=False, soft_wrap=True)
+        written = train(config, resume)
+        if is_first():
+            console.print(f"wrote {written}", markup=False, highlight=False, soft_wrap=True)
         return 0

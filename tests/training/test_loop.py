@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -114,8 +115,9 @@ def test_corpus_on_the_device_gives_the_same_run(config):
     assert streamed != kept  # OpenCV rounds, so both were not the same code
 
 
-def test_run_explains_itself(config, model_path):
+def test_run_explains_itself(config, model_path, capsys):
     path = train(config)
+    assert re.search(r"loss \d+\.\d+ .* 6/6 0:00:00", capsys.readouterr().out)  # the bar and the time left
     assert configs.load_recipe(str(config.out / "config.json")) == config
     assert set(json.loads((config.out / "run.json").read_text())) == {"mofaface", "commit"}
     entries = lines(config)

@@ -95,6 +95,7 @@ def test_a_run_of_two_processes_is_the_run_of_one_also_when_resumed(config, tmp_
     code, told = torchrun("mofaface", "train", "--recipe", recipe)
     assert code == 0, told
     assert told.count("validation_landmark_px") == 3  # before, early and after: by one of the two
+    assert told.count("wrote ") == 1
     code, told = torchrun("mofaface", "train", "--resume", tmp_path / "two", "--iterations", 6)
     assert code == 0, told
     logs = [

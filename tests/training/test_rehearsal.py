@@ -1,5 +1,6 @@
 """A run that is only tried."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -7,9 +8,10 @@ import pytest
 import torch
 from little_corpus import TINY
 
+from mofaface.cli import main
 from mofaface.corpus import CorpusError
 from mofaface.training import dry_run, train
-from mofaface.training.config import OptimiserConfig, TrainConfig
+from mofaface.training.config import OptimiserConfig, TrainConfig, to_plain
 from mofaface.training.rehearsal import FIRST, MEASURED, check_writable
 from mofaface.training.trainer import Trainer, TrainingError
 
@@ -96,3 +98,13 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):
 def test_too_little_room_is_said(config, monkeypatch):
     monkeypatch.setattr("mofaface.training.rehearsal.free_space", lambda path: 1_000_000)
     assert "1 MB are free: too little, free some or give another --out" in dry_run(config)
+
+
+def test_the_command_line_tries_a_run(config, tmp_path, capsys):
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps(to_plain(config)))
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--recipe", str(recipe), "--dry-run", "--batch", "2"])
+    assert ended.value.code == 0
+    assert "2 photographs each" in capsys.readouterr().out
+    assert not config.out.parent.exists()

@@ -94,10 +94,20 @@ def _together(tensors: Iterable[Tensor], work: Callable[[Tensor], None]) -> None
             tensor.copy_(part.view_as(tensor))
 
 
+def is_first() -> bool:
+    """Whether this process tells what a command did: the only one, or the first of those that torchrun started."""
+    return not _launched() or os.environ["RANK"] == "0"
+
+
+def _launched() -> bool:
+    """Whether torchrun started this process."""
+    return dist.is_available() and dist.is_torchelastic_launched()
+
+
 @contextmanager
 def joined_processes() -> Iterator[Processes]:
     """The processes that torchrun started, joined; without it this one alone."""
-    if not (dist.is_available() and dist.is_torchelastic_launched()) or os.environ["WORLD_SIZE"] == "1":
+    if not _launched() or os.environ["WORLD_SIZE"] == "1":
         yield Processes()
         return
     backend = "gloo"

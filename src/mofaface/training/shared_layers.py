@@ -23,16 +23,18 @@ class SharedBatchNorm(nn.BatchNorm2d):
         assert self.momentum is not None and self.num_batches_tracked is not None
         # Sums of bfloat16 numbers are kept in float32, as torch does it.
         x = input.to(torch.promote_types(input.dtype, torch.float32))
-        count = dist.get_world_size() * x.numel() / x.shape[1]
-        mean = _Sum.apply(x.sum((0, 2, 3))) / count
-        x = x - mean[:, None, None]
-        variance = _Sum.apply(x.square().sum((0, 2, 3))) / count
+        every = _Gathered.apply(torch.stack((x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0))))
+        means, variances = every.unbind(1)
+        mean = means.mean(0)
+        # Parts are of one size: what is within them, and what is between them.
+        variance = (variances + (means - mean).square()).mean(0)
+        count = len(every) * x.numel() / x.shape[1]
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return (x * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+        return ((x - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
 
 
 class SharedDropout(nn.Dropout):
@@ -50,18 +52,20 @@ class SharedDropout(nn.Dropout):
         return input * kept[self._processes.part(batch)]
 
 
-class _Sum(torch.autograd.Function):
-    """The sum of a tensor over the processes; whatever any of them makes of it comes back as a gradient."""
+class _Gathered(torch.autograd.Function):
+    """The tensors of all processes; whatever any of them makes of one comes back to it as a gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
+    def forward(ctx: Any, x: Tensor) -> Float[Tensor, "processes *_"]:
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x)
+        return torch.stack(parts)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        return _Sum.forward(ctx, gradient)
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total[dist.get_rank()]
 
 
 def share_layers(module: nn.Module, processes: Processes) -> None:
