@@ -10,8 +10,9 @@ from typing import TypeVar
 
 log = logging.getLogger("mofaface")
 T = TypeVar("T")
-# No room on the disk, or none left of what the user may use of it.
+# No room on the disk, or none left of what the user may use of it; the last is Windows' own number.
 FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_TEXTS = tuple(f"(os error {number})" for number in (*FULL, 112))
 RETRY_SECONDS = 10.0
 # How soon Ctrl-C is noticed while waiting.
 LOOK_SECONDS = 0.2
@@ -48,7 +49,7 @@ class Patience:
         until = time.monotonic() + RETRY_SECONDS
         while True:
             if self._stopped():
-                log.warning("the run ends before the full disk; --resume goes on from its last checkpoint")
+                log.warning("the run ends while the disk is full; --resume goes on from its last checkpoint")
                 raise KeyboardInterrupt
             if time.monotonic() >= until:
                 return
@@ -63,7 +64,7 @@ def is_full(error: BaseException | None) -> bool:
     """Whether an error, or one that caused it, says that there is no room."""
     while error is not None:
         # safetensors' own errors hold the system's number in their text only.
-        if getattr(error, "errno", None) in FULL or any(f"os error {n}" in str(error) for n in FULL):
+        if getattr(error, "errno", None) in FULL or any(text in str(error) for text in FULL_TEXTS):
             return True
         error = error.__cause__
     return False

@@ -48,6 +48,7 @@ def prepare(
     config: TrainConfig, resume: bool, processes: Processes
 ) -> tuple[Trainer, CorpusSplit, CorpusSplit]:
     """What a run is made of, at the iteration where it goes on, its photographs and those of held-out people."""
+    processes.part(config.batch)  # refuses what cannot be shared, before anything is loaded
     photographs, held_out = (
         load_corpus(config.corpus, split, skip_damaged=True) for split in ("train", "validation")
     )

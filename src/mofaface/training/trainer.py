@@ -44,7 +44,6 @@ class Trainer:
     def __init__(self, config: TrainConfig, fresh: bool = True, processes: Processes = ALONE):
         """`fresh` starts from the pretrained weights of the configuration; a resumed run has its own."""
         self.config, self.processes = config, processes
-        processes.part(config.batch)
         if fresh:
             check_start(config)
         if config.threads:
