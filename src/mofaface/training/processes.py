@@ -127,5 +127,7 @@ def joined_processes() -> Iterator[Processes]:
         logging.getLogger("mofaface.crops").setLevel(logging.WARNING)
     try:
         yield processes
+        # They leave together: the first one is the last to finish its work.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
