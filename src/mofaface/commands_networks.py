@@ -7,15 +7,23 @@ from mofaface.terminal import console
 
 @dataclass(frozen=True)
 class Train:
-    """Train a network. Give --recipe paper|default|FILE.json first; other options change that recipe."""
+    """Train a network. Give --recipe paper|default|FILE.json first; options change that recipe, --dry-run tries it."""
 
     arguments: tuple[str, ...] = field(default=())
 
     def run(self) -> int:
         """Train and return the exit code."""
-        from mofaface.training import train
+        from mofaface.training import dry_run, train
         from mofaface.training.options import parse_training
+        from mofaface.training.processes import is_first
 
-        config, resume = parse_training(self.arguments)
-        console.print(f"wrote {train(config, resume)}", markup=False, highlight=False, soft_wrap=True)
+        config, resume, dry = parse_training(self.arguments)
+        if dry:
+            told = dry_run(config, resume)
+            if is_first():
+                print(told)
+            return 0
+        written = train(config, resume)
+        if is_first():
+            console.print(f"wrote {written}", markup=False, highlight=False, soft_wrap=True)
         return 0

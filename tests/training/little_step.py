@@ -13,8 +13,10 @@ from mofaface.kernels.terms import Terms
 from mofaface.training.batches import Batch
 from mofaface.training.config import OptimiserConfig, TrainConfig
 from mofaface.training.optimiser import build_optimiser
+from mofaface.training.shared_layers import share_layers
 from mofaface.training.step import Step
 from mofaface.training.tally import Tally
+from mofaface.training.trainer import ALONE
 
 LITTLE = CodeLayout(shape=5, expression=4, reflectance=3)
 ADAMW = TrainConfig(optimiser=OptimiserConfig(rate=1e-3, rate_z=1e-3, warmup=0, cosine=False), average=0.9)
@@ -41,14 +43,16 @@ def encoder_of(backbone, device="cpu"):
     return encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def step_of(config, backbone="mobilenet", on_device=True, device="cpu"):
+def step_of(config, backbone="mobilenet", on_device=True, device="cpu", processes=ALONE, dtype=torch.float32):
     """A step of a new network."""
-    encoder = encoder_of(backbone, device)
+    encoder = encoder_of(backbone, device).to(dtype)
+    if processes.count > 1:
+        share_layers(encoder, processes)
     average = AveragedModel(
         encoder, torch.device(device), multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True
     )
     optimiser = build_optimiser(encoder, config.optimiser, on_device)
-    return Step(config, encoder, little_terms, optimiser, average, Tally(device))
+    return Step(config, encoder, little_terms, optimiser, average, Tally(device), processes)
 
 
 def little_batch(seed, count=4):

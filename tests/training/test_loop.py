@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import re
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +14,19 @@ import torch
 from little_corpus import TINY, corpus_in_memory
 from safetensors.torch import load_file
 
+from mofaface.corpus import load_corpus
+from mofaface.corpus.sample import Sample
+from mofaface.corpus.shards import read_shard, write_shard
 from mofaface.encoders import WeightsError
 from mofaface.face_models.container import read_face_model
 from mofaface.losses import LossWeights
 from mofaface.training import config as configs
 from mofaface.training import train
-from mofaface.training.batches import Batch, make_batch
+from mofaface.training.batches import Batch, chosen, make_batch
 from mofaface.training.config import NO_AUGMENTATION, OptimiserConfig, TrainConfig
-from mofaface.training.loop import MOST_SKIPPED, Trainer, TrainingError
+from mofaface.training.device_corpus import draws
+from mofaface.training.loop import stream
+from mofaface.training.trainer import MOST_SKIPPED, Trainer, TrainingError
 from mofaface.weights import read_autoencoder, read_tensors
 
 
@@ -108,8 +115,9 @@ def test_corpus_on_the_device_gives_the_same_run(config):
     assert streamed != kept  # OpenCV rounds, so both were not the same code
 
 
-def test_run_explains_itself(config, model_path):
+def test_run_explains_itself(config, model_path, capsys):
     path = train(config)
+    assert re.search(r"loss \d+\.\d+ .* 6/6 0:00:00", capsys.readouterr().out)  # the bar and the time left
     assert configs.load_recipe(str(config.out / "config.json")) == config
     assert set(json.loads((config.out / "run.json").read_text())) == {"mofaface", "commit"}
     entries = lines(config)
@@ -320,3 +328,66 @@ def test_a_run_starts_from_trained_weights(config, caplog):
         torch.testing.assert_close(tensor.float(), kept[name].float(), rtol=1e-3, atol=1e-4)
     with pytest.raises(ValueError, match="--pretrained or from --start"):
         Trainer(replace(config, start=str(path), pretrained=Path("other")))
+
+
+def test_a_run_validates_early(config):
+    train(replace(config, validate_first=2))
+    validated = [line["iteration"] for line in lines(config) if "validation_landmark_px" in line]
+    assert validated == [0, 2, 6]
+    assert (config.out / "faces-000002.png").is_file()
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(config, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_after(patch, 3)
+        train(config)
+    train(config, resume=True)
+    whole = replace(config, out=config.out.with_name("whole"))
+    train(whole)
+    assert without_speed(lines(config)) == without_speed(lines(whole))
+
+
+def test_a_resumed_log_goes_on_where_it_was(config, monkeypatch):
+    # The checkpoint falls between two lines of the log.
+    train(config)
+    broken = replace(config, out=config.out.with_name("broken"), checkpoint_every=2)
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_after(patch, 2)
+        train(broken)
+    train(broken, resume=True)
+    assert without_speed(lines(broken)) == without_speed(lines(config))
+
+
+@pytest.fixture
+def spoilt(config, tmp_path):
+    """The run on a corpus with a crop that is no picture, and another whose metadata are broken."""
+    corpus = tmp_path / "spoilt"
+    shutil.copytree(config.corpus, corpus)
+    shard = corpus / "train-000000.tar"
+    samples = [Sample(meta["key"], meta, jpeg) for jpeg, meta in read_shard(shard)]
+    samples[4] = replace(samples[4], jpeg=b"no picture")
+    write_shard(shard, samples)
+    shard.write_bytes(shard.read_bytes().replace(b'"key": "train-7"', b'"key"; "train-7"'))
+    return replace(config, corpus=corpus)
+
+
+@pytest.mark.parametrize("on_device", ["auto", "yes"])
+def test_a_run_goes_on_around_damage_and_tells_it_once(spoilt, on_device, caplog):
+    with caplog.at_level(logging.WARNING, "mofaface"):
+        train(replace(spoilt, corpus_on_device=on_device, iterations=12, batch=5))
+    told = [r.getMessage() for r in caplog.records if "corpus build" in r.getMessage()]
+    assert len(told) == 2
+    assert "train-000000.tar is damaged: 1 of its 20 crops are lost and left out" in told[0]
+    assert "the crop train-4 is damaged: another one is taken in its place" in told[1]
+    assert all(entry["loss"] > 0 for entry in lines(spoilt) if "loss" in entry)
+
+
+def test_replaced_crops_are_the_same_on_the_device(spoilt):
+    corpus = load_corpus(spoilt.corpus, "train", skip_damaged=True)
+    trainer = Trainer(replace(spoilt, corpus_on_device="yes", augmentation=NO_AUGMENTATION))
+    (draw,) = stream(trainer, corpus, 1)
+    kept = trainer.corpus.batch(next(draws(19, 19, NO_AUGMENTATION, 0, 0, 1)))
+    order = chosen(19, 19, 0, 0)
+    streamed = make_batch(corpus, order, NO_AUGMENTATION, [0])
+    assert torch.equal(kept.image, streamed.image) and torch.equal(kept.landmarks, streamed.landmarks)
+    assert torch.equal(kept.image[order.index(4)], kept.image[order.index(5)])

@@ -24,7 +24,9 @@ def splits():
 def test_there_are_as_many_rendered_faces_as_photographs(splits):
     photographs, rendered = splits
     both = mixture(photographs, rendered, believe=True)
-    assert len(both) == 10 and both.sources[:5] == photographs.sources and both.sources[5:] == ("synthetic",) * 5
+    assert (
+        len(both) == 10 and both.sources[:5] == photographs.sources and both.sources[5:] == ("synthetic",) * 5
+    )
     assert both.codes is None
     np.testing.assert_array_equal(both.landmarks[5:], rendered.landmarks[:5])
     np.testing.assert_array_equal(both.confidence[:5], photographs.confidence)
@@ -50,7 +52,7 @@ def test_alone_the_photographs_stay_as_they_are(splits):
 def test_true_codes_need_rendered_faces_that_are_not_moved(splits, monkeypatch):
     photographs, rendered = splits
     known = {Path("photos"): photographs, Path("rendered"): rendered}
-    monkeypatch.setattr("mofaface.training.loop.load_corpus", lambda path, split: known[path])
+    monkeypatch.setattr("mofaface.training.loop.load_corpus", lambda path, split, skip_damaged: known[path])
     config = TrainConfig(Path("photos"), weights=LossWeights(truth=1), augmentation=NO_AUGMENTATION)
     with pytest.raises(ValueError, match="photos has photographs"):
         load_training(config)

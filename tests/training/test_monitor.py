@@ -1,5 +1,6 @@
 """What a run tells."""
 
+import io
 import json
 
 import numpy as np
@@ -43,10 +44,34 @@ def test_picture_is_saved_under_its_iteration(monitor):
         assert picture.size == (5, 4)
 
 
-def test_tensorboard_gets_the_same_numbers(tmp_path):
-    pytest.importorskip("tensorboard")
+@pytest.fixture
+def tensorboard(tmp_path):
+    """What TensorBoard reads of the runs in `tmp_path`."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    return lambda: accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+
+
+def test_tensorboard_gets_the_same_numbers_and_pictures(tmp_path, tensorboard):
     monitor = Monitor(TrainConfig(out=tmp_path / "run"))
+    picture = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
     monitor.line(1, loss=0.5, missing=None)
-    monitor.picture(1, "faces", np.zeros((4, 5, 3), np.uint8))
-    assert list((tmp_path / "run" / "tensorboard").iterdir())
-    monitor.close()
+    monitor.line(2, loss=0.25, photo=1.0)
+    monitor.picture(2, "faces", picture)
+    found = tensorboard()
+    assert [(event.step, event.value) for event in found.Scalars("loss")] == [(1, 0.5), (2, 0.25)]
+    assert found.Tags()["scalars"] == ["loss", "photo"]
+    (image,) = found.Images("faces")
+    decoded = np.array(Image.open(io.BytesIO(image.encoded_image_string)))
+    assert image.step == 2 and (decoded == picture).all()
+
+
+def test_tensorboard_forgets_what_a_resumed_run_tells_again(tmp_path, tensorboard):
+    config = TrainConfig(out=tmp_path / "run")
+    killed = Monitor(config)
+    for iteration in (2, 4, 6):
+        killed.line(iteration, loss=float(iteration))
+    resumed = Monitor(config)
+    resumed.forget_after(4)
+    resumed.line(6, loss=7.0)
+    events = tensorboard().Scalars("loss")
+    assert [(event.step, event.value) for event in events] == [(2, 2.0), (4, 4.0), (6, 7.0)]

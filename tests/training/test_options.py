@@ -10,19 +10,20 @@ from mofaface.training.options import parse_training
 
 
 def test_without_options_the_default_recipe_is_trained():
-    assert parse_training([]) == (TrainConfig(), False)
+    assert parse_training([]) == (TrainConfig(), False, False)
 
 
 def test_recipe_comes_first_and_options_change_it():
     arguments = "--recipe paper --batch 7 --weights.land 1 --corpus here --encoder.backbone vgg".split()
-    config, resume = parse_training(arguments)
+    config, resume, _ = parse_training(arguments)
     assert not resume and config.batch == 7 and config.weights.land == 1 and config.corpus == Path("here")
     assert config.encoder.backbone == "vgg" and config.optimiser == PAPER.optimiser
 
 
 def test_resume_takes_the_configuration_of_the_run_and_its_folder(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(to_plain(TrainConfig(batch=9, out=Path("moved/away")))))
-    config, resume = parse_training(["--resume", str(tmp_path), "--iterations", "12"])
+    config, resume, dry = parse_training(["--resume", str(tmp_path), "--iterations", "12", "--dry-run"])
+    assert dry
     assert resume and config.batch == 9 and config.iterations == 12 and config.out == tmp_path
 
 

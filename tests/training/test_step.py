@@ -111,3 +111,19 @@ def test_statistics_come_back_only_where_they_should():
         kept.restore_unless(torch.tensor(finite))
         same = [torch.equal(t, before[name]) for name, t in norm.named_buffers()]
         assert same == [not finite] * 3
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet", "alexnet"])
+def test_mixed_precision_is_close_to_float32_and_keeps_its_weights(backbone):
+    steps = [step_of(replace(ADADELTA, bfloat16=mixed), backbone, False) for mixed in (False, True)]
+    losses = []
+    for step in steps:
+        run(step, [little_batch(0), little_batch(1)])
+        losses.append(step.tally.means())
+        assert {p.dtype for p in step.encoder.parameters()} == {torch.float32}
+    exact, mixed = losses
+    assert mixed == pytest.approx(exact, rel=0.01)
+    assert mixed != exact  # the flag does something
+    for name, value in state_of(steps[0]).items():
+        if name.startswith("encoder.head"):
+            torch.testing.assert_close(state_of(steps[1])[name], value, rtol=0.1, atol=0.02)

@@ -1,5 +1,6 @@
 """Sums for the log."""
 
+import json
 import math
 
 import pytest
@@ -43,6 +44,17 @@ def test_skips_are_counted_alone_and_in_a_row(flags, skipped, longest):
     for flag in flags:
         tally.add(values(1, 1, 1, 1), torch.tensor(flag == "+"))
     assert tally.skips() == (skipped, longest)
+
+
+def test_what_a_checkpoint_kept_goes_on():
+    tally, other = Tally("cpu"), Tally("cpu")
+    tally.add(values(1, math.nan, 1 / 3, 4), YES)
+    tally.add(values(1, 1, 1, 1), NO)
+    other.restore(json.loads(json.dumps(tally.state())))
+    for each in (tally, other):
+        each.add(values(2, 2, 2, 2), NO)
+    assert other.row() == 2 and other.skips() == tally.skips() == (2, 2)
+    assert other.means() == tally.means()
 
 
 def test_a_row_goes_on_over_a_reading():

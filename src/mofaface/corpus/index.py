@@ -128,6 +128,15 @@ def _read_json(file: Path) -> dict[str, Any]:
         ) from error
 
 
+def crops_of_shards(corpus: Path) -> Counter[str]:
+    """How many crops each shard holds; nothing where the index is not there or cannot be read."""
+    try:
+        lines = (corpus / "index.jsonl").read_text(encoding="utf-8").splitlines()
+        return Counter(json.loads(line)["shard"] for line in lines)
+    except (OSError, ValueError, KeyError, TypeError):
+        return Counter()
+
+
 def describe_corpus(corpus: Path) -> str:
     """What a corpus holds, as a few lines of text."""
     summary = read_summary(corpus)

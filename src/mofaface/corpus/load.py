@@ -1,6 +1,7 @@
 """A corpus in memory: encoded crops and the arrays a training loop needs."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,14 @@ from jaxtyping import Float, Float32, UInt8
 from mofaface.camera import Camera
 from mofaface.code import CodeLayout
 from mofaface.corpus.config import CorpusError
-from mofaface.corpus.index import read_summary
+from mofaface.corpus.index import crops_of_shards, read_summary
 from mofaface.corpus.shards import read_shard
 from mofaface.corpus.split import SplitName
+from mofaface.crop import CROP_SIZE
+
+# Of its own, because a crop's damage is seen by the one process of several that needs it.
+crops_log = logging.getLogger("mofaface.crops")
+log = logging.getLogger("mofaface")
 
 
 @dataclass(frozen=True)
@@ -36,23 +42,66 @@ class CorpusSplit:
     """Name, version and digest of the codes' face model."""
     cameras: tuple[Camera, ...] | None = None
     """The camera that each code is seen with."""
+    damaged: set[int] = field(default_factory=set, compare=False, repr=False)
+    """Numbers of the crops that turned out damaged and were told of."""
 
     def __len__(self) -> int:
         return len(self.jpegs)
 
     def image(self, i: int) -> UInt8[np.ndarray, "240 240 3"]:
         """The pixels of one crop, RGB."""
-        picture = cv2.imdecode(np.frombuffer(self.jpegs[i], np.uint8), cv2.IMREAD_COLOR)
-        if picture is None:
+        try:
+            picture = cv2.imdecode(np.frombuffer(self.jpegs[i], np.uint8), cv2.IMREAD_COLOR)
+        except cv2.error:  # no bytes, or more pixels than OpenCV takes
+            picture = None
+        if picture is None or picture.shape != (CROP_SIZE, CROP_SIZE, 3):
             raise CorpusError(f"The crop {self.keys[i]} is damaged; build the corpus again.")
         return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
+    def sound_image(self, i: int) -> tuple[int, UInt8[np.ndarray, "240 240 3"]]:
+        """Number and pixels of a crop, or of the next one that can be decoded; a damaged one is told of once."""
+        for number in (*range(i, len(self)), *range(i)):
+            try:
+                return number, self.image(number)
+            except CorpusError:
+                if number not in self.damaged:
+                    self.damaged.add(number)
+                    crops_log.warning(
+                        "the crop %s is damaged: another one is taken in its place; to have it back, delete "
+                        "corpus.json and run the same `mofaface corpus build` again", self.keys[number],
+                    )  # fmt: skip
+        raise CorpusError(f"None of the {len(self)} crops can be decoded; build the corpus again.")
 
-def load_corpus(corpus: Path, split: SplitName) -> CorpusSplit:
-    """One split of a corpus, all of it (about 20 kB a crop)."""
+
+def with_sound_crops(corpus: CorpusSplit) -> CorpusSplit:
+    """A split whose damaged crops are replaced, with their landmarks, as `sound_image` does it; decodes every crop."""
+    numbers = [corpus.sound_image(i)[0] for i in range(len(corpus))]
+    return replace(
+        corpus,
+        jpegs=tuple(corpus.jpegs[i] for i in numbers),
+        landmarks=corpus.landmarks[numbers],
+        confidence=corpus.confidence[numbers],
+    )
+
+
+def load_corpus(corpus: Path, split: SplitName, skip_damaged: bool = False) -> CorpusSplit:
+    """One split of a corpus, all of it (about 20 kB a crop).
+
+    Raises CorpusError for a shard that is damaged or not there; with `skip_damaged` says what of it is lost and leaves
+    that out, unless nothing is left.
+    """
     corpus = Path(corpus)
     shards = [name for name in read_summary(corpus)["shards"] if name.startswith(f"{split}-")]
-    samples = [sample for name in shards for sample in read_shard(corpus / name)]
+    expected = crops_of_shards(corpus)
+    samples = [
+        sample
+        for name in shards
+        for sample in _samples(corpus / name, expected[name] if expected else None, skip_damaged)
+    ]
+    if not samples and any(expected[name] for name in shards):
+        raise CorpusError(
+            f"No {split} crop of {corpus} can be read, all its {split} shards are damaged or missing; {_REPAIR}."
+        )
     if not samples:
         raise CorpusError(
             f"{corpus} holds no {split} crops; build it from more photos"
@@ -70,6 +119,37 @@ def load_corpus(corpus: Path, split: SplitName) -> CorpusSplit:
         persons=tuple(meta["person"] for meta in metas),
         **_codes(corpus, metas),
     )
+
+
+_REPAIR = "delete corpus.json there and run the same `mofaface corpus build` (or `synth`) again"
+
+
+def _samples(path: Path, expected: int | None, skip_damaged: bool) -> list[tuple[bytes, dict[str, Any]]]:
+    """The samples of a shard in which there should be so many, where the index says that."""
+    rescue = skip_damaged and expected is not None
+    samples = [sample for sample in read_shard(path, rescue) if not rescue or _is_complete(sample[1])]
+    if expected is None or len(samples) >= expected:
+        return samples
+    lost = expected - len(samples)
+    sentence = (
+        f"{path} is {'damaged' if path.is_file() else 'missing'}: {lost} of its {expected} crops are lost"
+    )
+    if not skip_damaged:
+        raise CorpusError(f"{sentence}; {_REPAIR}.")
+    log.warning("%s and left out; to have them back, %s", sentence, _REPAIR)
+    return samples
+
+
+def _is_complete(meta: Any) -> bool:
+    """Whether metadata hold what a split is made of."""
+    try:
+        points, sure = (np.asarray(meta[name], float) for name in ("landmarks_68", "confidence_68"))
+        texts = [meta[name] for name in ("key", "name", "source", "person")]
+        numbers = np.concatenate([points.ravel(), sure, [float(meta["yaw"])]])
+    except (KeyError, TypeError, ValueError):
+        return False
+    shapes = points.shape == (68, 2) and sure.shape == (68,)
+    return shapes and bool(np.isfinite(numbers).all()) and all(isinstance(text, str) for text in texts)
 
 
 def _codes(corpus: Path, metas: list[dict[str, Any]]) -> dict[str, Any]:

@@ -26,10 +26,15 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     archive.addfile(member, io.BytesIO(data))
 
 
-def read_shard(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """JPEG and metadata of each sample."""
+def read_shard(path: Path, rescue: bool = False) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """JPEG and metadata of each sample.
+
+    Raises CorpusError for a shard that is not whole, but for a damaged header, at which a tar file just ends; with
+    `rescue` gives what can still be read.
+    """
     try:
-        with tarfile.open(path, "r:") as archive:
+        # Where no header is found, the next one is looked for.
+        with tarfile.open(path, "r:", ignore_zeros=rescue) as archive:
             jpeg: dict[str, bytes] = {}
             for member in archive:
                 key, _, suffix = member.name.partition(".")
@@ -38,8 +43,16 @@ def read_shard(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
                 if suffix == "jpg":
                     jpeg[key] = data
                 elif suffix == "json":
-                    yield jpeg.pop(key), json.loads(data)
+                    try:
+                        sample = jpeg.pop(key), json.loads(data)
+                    except (KeyError, ValueError):
+                        if rescue:
+                            continue
+                        raise
+                    yield sample
     except (tarfile.TarError, OSError, KeyError, AttributeError, ValueError) as error:
+        if rescue:
+            return
         raise CorpusError(
             f"{path} is not a whole shard ({type(error).__name__}: {error}); delete it and corpus.json "
             "and build the corpus again: it goes on where shards are missing."

@@ -21,6 +21,7 @@ from mofaface.training.config import Augmentation
 
 # Share of the pixels across that a blurred crop keeps.
 RESOLUTIONS = (0.25, 0.9)
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,19 @@ def draw_changes(how: Augmentation, rng: np.random.Generator, count: int) -> lis
     ]
 
 
-def make_batch(corpus: CorpusSplit, indices: list[int], augmentation: Augmentation, seed: list[int]) -> Batch:
-    """The photographs of these numbers, augmented with random numbers of this seed."""
-    images, points, sure = [], [], []
+def make_batch(
+    corpus: CorpusSplit, indices: list[int], augmentation: Augmentation, seed: list[int], part: slice = ALL
+) -> Batch:
+    """The photographs of these numbers, augmented with random numbers of this seed; or `part` of them.
+
+    For one that cannot be decoded comes the next one of the corpus that can.
+    """
+    images, points, sure, found = [], [], [], []
     changes = draw_changes(augmentation, np.random.default_rng(seed), len(indices))
-    for i, change in zip(indices, changes, strict=True):
-        image, landmarks = change_crop(corpus.image(i), corpus.landmarks[i], change)
+    for number, change in zip(indices[part], changes[part], strict=True):
+        i, image = corpus.sound_image(number)
+        found.append(i)
+        image, landmarks = change_crop(image, corpus.landmarks[i], change)
         images.append(image)
         points.append(landmarks)
         sure.append(corpus.confidence[i][list(MIRROR_68)] if change.mirrored else corpus.confidence[i])
@@ -110,7 +118,7 @@ def make_batch(corpus: CorpusSplit, indices: list[int], augmentation: Augmentati
     places = torch.from_numpy(np.stack(points))
     confidence = torch.from_numpy(np.stack(sure).astype(np.float32))
     inner, jaw = list(LANDMARKS_46), list(LANDMARK_GROUPS["jaw"])
-    codes = torch.from_numpy(true_codes(corpus, augmentation)[indices])
+    codes = torch.from_numpy(true_codes(corpus, augmentation)[found])
     return Batch(pixels, places[:, inner], confidence[:, inner], places[:, jaw], confidence[:, jaw], codes)
 
 
@@ -146,13 +154,19 @@ def change_crop(
 
 
 def batches(
-    corpus: CorpusSplit, batch: int, augmentation: Augmentation, seed: int, first: int, last: int
+    corpus: CorpusSplit,
+    batch: int,
+    augmentation: Augmentation,
+    seed: int,
+    first: int,
+    last: int,
+    part: slice = ALL,
 ) -> Iterator[Batch]:
-    """The batches of iterations `first` to `last` − 1; the next ones are prepared while one is used."""
+    """The batches of iterations `first` to `last` − 1, or `part` of each; the next ones are prepared while one is used."""
 
     def prepare(iteration: int) -> Batch:
         return make_batch(
-            corpus, chosen(len(corpus), batch, seed, iteration), augmentation, [seed, iteration]
+            corpus, chosen(len(corpus), batch, seed, iteration), augmentation, [seed, iteration], part
         )
 
     with ThreadPoolExecutor(1) as pool:

@@ -102,13 +102,13 @@ class TrainConfig:
     """Height over the model's origin, mm, above which no vertex is compared; 70 leaves out the forehead, which hair
     covers: without landmarks faces slide down until it lies on skin."""
     batch: int = 32
-    """Photographs per iteration."""
+    """Photographs per iteration, of all processes together."""
     iterations: int = 6000
     """Iterations of the whole run."""
     average: float = 0.998
     """Decay of the running average of the weights, which is what is validated and saved; 0 keeps the last ones."""
     bfloat16: bool = False
-    """Run the network in mixed precision."""
+    """Run the network in mixed precision: its layers in bfloat16; weights, loss and optimiser in float32."""
     seed: int = 0
     """Seed of the order of the photographs and of the augmentation."""
     corpus_on_device: Literal["auto", "yes", "no"] = "auto"
@@ -122,6 +122,8 @@ class TrainConfig:
     """Iterations between two lines of the log."""
     validate_every: int = 500
     """Iterations between two validations."""
+    validate_first: int = 50
+    """Iteration of a first validation before those, so that a run that goes wrong shows soon; 0 has none."""
     validate_photos: int = 256
     """How many photographs of held-out people are validated on."""
     checkpoint_every: int = 250

@@ -11,8 +11,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 import mofaface
+from mofaface.files import write_text_whole
 from mofaface.pictures import save_picture
 from mofaface.training.config import TrainConfig, to_plain
+from mofaface.training.disk import ENDLESS, Patience, append_whole
 
 log = logging.getLogger("mofaface")
 
@@ -20,23 +22,24 @@ log = logging.getLogger("mofaface")
 class Monitor:
     """Writes a run's log; TensorBoard's too, where it is installed."""
 
-    def __init__(self, config: TrainConfig):
-        self.folder = config.out
+    def __init__(self, config: TrainConfig, patiently: Patience = ENDLESS):
+        self.folder, self._patiently = config.out, patiently
         self.folder.mkdir(parents=True, exist_ok=True)
         description = {"mofaface": mofaface.__version__, "commit": _commit()}
-        (self.folder / "run.json").write_text(json.dumps(description, indent=1))
-        (self.folder / "config.json").write_text(json.dumps(to_plain(config), indent=1))
-        self._writer = _tensorboard(self.folder)
+        for name, plain in (("run", description), ("config", to_plain(config))):
+            self._write_text(self.folder / f"{name}.json", json.dumps(plain, indent=1))
+        self._curves = _tensorboard(self.folder)
 
     def line(self, iteration: int, **values: Any) -> dict[str, Any]:
         """Write a line with these values."""
         entry = {"iteration": iteration, **values}
-        with open(self.folder / "log.jsonl", "a") as file:
-            file.write(json.dumps(entry) + "\n")
-        if self._writer:
-            for name, value in entry.items():
-                if value is not None:
-                    self._writer.add_scalar(name, value, iteration)
+        line = json.dumps(entry) + "\n"
+        path = self.folder / "log.jsonl"
+        self._patiently(path, lambda: append_whole(path, line.encode()))
+        curves = self._curves
+        if curves:
+            points = {name: value for name, value in values.items() if value is not None}
+            self._patiently(curves.path, lambda: curves.line(iteration, points))
         return entry
 
     def forget_after(self, iteration: int) -> None:
@@ -44,18 +47,37 @@ class Monitor:
         path = self.folder / "log.jsonl"
         if path.exists():
             kept = [line for line in path.read_text().splitlines() if _iteration(line) <= iteration]
-            path.write_text("".join(f"{line}\n" for line in kept))
+            self._write_text(path, "".join(f"{line}\n" for line in kept))
+        curves = self._curves
+        if curves:
+            self._patiently(curves.path, lambda: curves.forget_after(iteration))
 
     def picture(self, iteration: int, name: str, picture: UInt8[np.ndarray, "height width 3"]) -> None:
         """Save a picture of the state of the network."""
-        save_picture(self.folder / f"{name}-{iteration:06d}.png", picture)
-        if self._writer:
-            self._writer.add_image(name, picture, iteration, dataformats="HWC")
+        path = self.folder / f"{name}-{iteration:06d}.png"
+        self._patiently(path, lambda: save_picture(path, picture))
+        curves = self._curves
+        if curves:
+            self._patiently(curves.path, lambda: curves.picture(iteration, name, picture))
 
-    def close(self) -> None:
-        """End TensorBoard's thread and write what it still holds."""
-        if self._writer:
-            self._writer.close()
+    def _write_text(self, path: Path, text: str) -> None:
+        self._patiently(path, lambda: write_text_whole(path, text))
+
+
+class Silence(Monitor):
+    """What all processes but the first tell."""
+
+    def __init__(self) -> None:
+        pass
+
+    def line(self, iteration: int, **values: Any) -> dict[str, Any]:
+        return {}
+
+    def forget_after(self, iteration: int) -> None:
+        pass
+
+    def picture(self, iteration: int, name: str, picture: UInt8[np.ndarray, "height width 3"]) -> None:
+        pass
 
 
 def _iteration(line: str) -> float:
@@ -79,8 +101,8 @@ def _commit() -> str:
 
 def _tensorboard(folder: Path) -> Any:
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        from mofaface.training.curves import Curves
     except ImportError:
         log.info("TensorBoard is not installed (pip install tensorboard); the log is %s/log.jsonl", folder)
         return None
-    return SummaryWriter(str(folder / "tensorboard"))
+    return Curves(folder / "tensorboard")

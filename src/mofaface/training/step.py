@@ -17,6 +17,7 @@ from mofaface.losses import total
 from mofaface.training.batches import Batch
 from mofaface.training.config import TrainConfig
 from mofaface.training.optimiser import step_where
+from mofaface.training.processes import Processes
 from mofaface.training.tally import Tally
 from mofaface.training.truth_loss import TruthLoss
 
@@ -32,10 +33,11 @@ class Step:
         optimiser: torch.optim.Optimizer,
         average: AveragedModel,
         tally: Tally,
+        processes: Processes,
         truth: TruthLoss | None = None,
     ):
         """`truth` is needed where the configuration gives true codes a weight."""
-        self.config = config
+        self.config, self.processes = config, processes
         self.encoder, self.terms = encoder, terms
         self.optimiser, self.average, self.tally = optimiser, average, tally
         self._truth = truth
@@ -43,7 +45,7 @@ class Step:
         self._on_device: bool = optimiser.defaults["capturable"]
 
     def __call__(self, batch: Batch) -> None:
-        """Learn from a batch; unless its loss or gradient is no number, then nothing changes."""
+        """Learn from this process's part of a batch; unless its loss or gradient is no number, then nothing changes."""
         config = self.config
         self.encoder.train()
         statistics = Statistics(self.encoder.buffers())
@@ -57,23 +59,30 @@ class Step:
             loss = loss + config.weights.truth * self._truth(code, batch.codes).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        finite = torch.isfinite(self._clipped()) & (loss == loss)
+        values = torch.stack(
+            (loss.detach(), terms.photo.detach().mean(), *landmark_values(terms.places, batch))
+        )
+        # Parts are of one size, so that the mean of their means is the mean over the batch.
+        self.processes.average([*self._gradients(), values])
+        finite = torch.isfinite(self._clipped()) & (values[0] == values[0])
         step_where(self.optimiser, finite)
         if self._on_device or not finite:
             statistics.restore_unless(finite)
         if config.average and (self._on_device or finite):
             update_average(self.average, self.encoder, config.average, finite, self._on_device)
-        values = (loss.detach(), terms.photo.detach().mean(), *landmark_values(terms.places, batch))
-        self.tally.add(torch.stack(values), finite)
+        self.tally.add(values, finite)
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.optimiser.param_groups for p in group["params"] if p.grad is not None]
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self._parameters() if p.grad is not None]
 
     def _clipped(self) -> Float[Tensor, ""]:
         """Clip the gradient where the recipe does; its norm before."""
-        parameters = [
-            p for group in self.optimiser.param_groups for p in group["params"] if p.grad is not None
-        ]
         if self.config.optimiser.clip:
-            return torch.nn.utils.clip_grad_norm_(parameters, self.config.optimiser.clip)
-        return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            return torch.nn.utils.clip_grad_norm_(self._parameters(), self.config.optimiser.clip)
+        return torch.nn.utils.get_total_norm(self._gradients())
 
 
 class Statistics:

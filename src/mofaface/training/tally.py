@@ -1,5 +1,7 @@
 """What a run's log is made of, added up where the network is: a GPU is not waited for between two lines."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -32,6 +34,19 @@ class Tally:
         if not any(iterations):
             return {}
         return {name: s / n if n else None for name, s, n in zip(NAMES, sums, counts, strict=True)}
+
+    def row(self) -> int:
+        """Iterations skipped in a row until now."""
+        return int(self._skips[0])
+
+    def state(self) -> dict[str, list[list[float]] | list[int]]:
+        """What a checkpoint keeps, so that a resumed run's log goes on where it was."""
+        return {"table": self._table.tolist(), "skips": self._skips.tolist()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self._table.copy_(torch.tensor(state["table"], dtype=torch.float64))
+        self._skips.copy_(torch.tensor(state["skips"]))
 
     def skips(self) -> tuple[int, int]:
         """Iterations skipped since the last call, and the longest row of them, which may have begun before."""
