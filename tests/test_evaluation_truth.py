@@ -14,8 +14,9 @@ from scipy.spatial.transform import Rotation
 from mofaface.corpus import CorpusSplit
 from mofaface.decoder import Decoder, illuminate
 from mofaface.evaluation.on_corpus import evaluate_corpus
-from mofaface.evaluation.truth import errors_on_truth, landmarks_in_crop, posed, true_codes
+from mofaface.evaluation.truth import errors_on_truth, posed, true_codes
 from mofaface.face_models.container import read_face_model
+from mofaface.geometry import landmark_places
 from mofaface.metrics import aligned, light_error, point_distances, rotation_error
 
 
@@ -137,7 +138,9 @@ def test_the_short_ways_agree_with_the_decoder():
     code = random_code(LITTLE, 2, 3)
     face = decoder(code)
     torch.testing.assert_close(posed(decoder, code), face.x_camera)
-    torch.testing.assert_close(landmarks_in_crop(decoder, code), face.uv_crop[:, decoder.model.landmarks_68])
+    torch.testing.assert_close(
+        landmark_places(decoder.model, decoder.camera, code), face.uv_crop[:, decoder.model.landmarks_68]
+    )
 
 
 def test_a_synthetic_corpus_is_measured_beside_the_papers_figures(model_path, tmp_path):

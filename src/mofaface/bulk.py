@@ -31,6 +31,7 @@ class Network:
     detector: DetectorName = "yunet"
     faces: Which = "largest"
     engine: Engine = "auto"
+    refine: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ def _reported(results: InOrder[tuple[str, str], Entry], out: Path) -> Generator[
 @cache
 def stages_of(network: Network) -> Stages[Found]:
     """The loaded network, once for each process."""
-    reconstructor = load(network.weights, network.model, network.detector, "cpu", network.engine)
+    reconstructor = load(
+        network.weights, network.model, network.detector, "cpu", network.engine, network.refine
+    )
     return reconstructor.stages(network.faces)
 
 

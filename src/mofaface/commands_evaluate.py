@@ -58,9 +58,7 @@ class Evaluate:
     untrained: bool = False
     """Measure the average face instead of the network's answer: the state before training."""
     refine: int = 0
-    """With --corpus: steps of the fit's optimiser after the network, on the photograph and the priors."""
-    refine_landmarks: bool = False
-    """These steps use the corpus' landmarks, too; they then are no test of the landmark error."""
+    """Steps of the fit's optimiser after the network, as `reconstruct --refine` takes."""
     batch: int = 32
     """Photographs at once."""
     out: Path | None = None
@@ -96,10 +94,8 @@ class Evaluate:
         wanted = [self.points is not None, bool(self.scan), self.clip is not None, bool(self.run_folders)]
         if sum(wanted) + (self.corpus is not None and not wanted[0]) != 1:
             raise ValueError(rule)
-        if self.refine < 0 or (self.refine and (wanted[0] or self.corpus is None)):
-            raise ValueError(f"--refine is a number of steps and goes with --corpus alone; got {self.refine}")
-        if self.refine_landmarks and not self.refine:
-            raise ValueError("--refine-landmarks needs --refine STEPS")
+        if self.refine < 0:
+            raise ValueError(f"--refine is a number of steps, got {self.refine}")
         if self.batch < 1:
             raise ValueError(f"--batch is a number of photographs, at least 1; got {self.batch}")
 
@@ -111,13 +107,13 @@ class Evaluate:
         from mofaface.reconstruct import load
         from mofaface.weights import model_identity
 
-        reconstructor = load(self.weights, self.model)
+        reconstructor = load(self.weights, self.model, refine=self.refine)
         model = reconstructor.autoencoder.decoder.model
         about = {
             "weights": reconstructor.weights,
             "model": model_identity(model),
             "untrained": self.untrained,
-            "refine": {"steps": self.refine, "landmarks": self.refine_landmarks},
+            "refine": self.refine,
         }
         result = self._chosen(reconstructor)
         return replace(result, figures=about | result.figures)
@@ -141,17 +137,14 @@ class Evaluate:
 
     def _corpus(self, reconstructor: "Reconstructor", held_out: "CorpusSplit", bar: Progress) -> "Result":
         from mofaface.evaluation.on_corpus import evaluate_corpus
-        from mofaface.evaluation.refined import Refiner
-        from mofaface.training import RECIPES
 
-        autoencoder, refine = reconstructor.autoencoder, None
-        if self.refine:
-            weights = RECIPES["default"].weights
-            refine = Refiner(autoencoder.decoder, self.refine, weights, self.refine_landmarks)
+        refine = reconstructor.refiner
         task = bar.add_task("photos", total=len(held_out))
         # A refined photograph takes as long as a batch of others.
         batch = 1 if refine else self.batch
-        return evaluate_corpus(autoencoder, held_out, batch, lambda n: bar.advance(task, n), refine)
+        return evaluate_corpus(
+            reconstructor.autoencoder, held_out, batch, lambda n: bar.advance(task, n), refine
+        )
 
     def _points(
         self, reconstructor: "Reconstructor", held_out: "CorpusSplit | None", bar: Progress
@@ -200,6 +193,8 @@ class Sheet:
     """Trained weights: a shipped name or a file."""
     model: str = "open"
     """Face model of the weights."""
+    refine: int = 0
+    """Steps of the fit's optimiser after the network, as `reconstruct --refine` takes."""
 
     def run(self) -> int:
         """Draw, write, and return the exit code."""
@@ -212,12 +207,12 @@ class Sheet:
         from mofaface.pictures import save_picture
         from mofaface.reconstruct import load
 
-        reconstructor = load(self.weights, self.model)
+        reconstructor = load(self.weights, self.model, refine=self.refine)
         if self.corpus is not None:
             crops = crops_of_corpus(load_corpus(self.corpus, "validation"), self.n)
         else:
             crops = crops_of_photos(reconstructor, self._sources())
-        save_picture(self.out, gallery(reconstructor.autoencoder, crops, self.n))
+        save_picture(self.out, gallery(reconstructor.autoencoder, crops, self.n, reconstructor.refiner))
         console.print(f"wrote {self.out}", markup=False, highlight=False, soft_wrap=True)
         return 0
 

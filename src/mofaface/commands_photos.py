@@ -42,6 +42,8 @@ class Reconstruct:
     with what it has (docs/cluster.md)."""
     workers: int = 0
     """Photos that are read, searched and written at once; 0 is one for each core."""
+    refine: int = 0
+    """Steps of the fit's optimiser after the network, for each face: closer to the photograph, several times slower."""
 
     def run(self) -> int:
         """Reconstruct, report, and return the exit code."""
@@ -51,10 +53,11 @@ class Reconstruct:
         some_photos(self.photos)
         outputs = parse_outputs(self.save)
         if self.engine == "ray":
-            network = Network(self.weights, self.model, self.detector, self.faces)
+            network = Network(self.weights, self.model, self.detector, self.faces, refine=self.refine)
             with process_in_pool(self.photos, network, self.out, outputs, "ray", self.workers) as entries:
                 return run_batch(self.photos, entries, self.out)
-        stages = load(self.weights, self.model, self.detector, engine=self.engine).stages(self.faces)
+        reconstructor = load(self.weights, self.model, self.detector, engine=self.engine, refine=self.refine)
+        stages = reconstructor.stages(self.faces)
         entries = process_in_stages(self.photos, stages, self.out, outputs, self.workers)
         return run_batch(self.photos, entries, self.out)
 

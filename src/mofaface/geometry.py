@@ -10,7 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from mofaface.camera import Camera, extrinsics, project
+from mofaface.code import Code
 from mofaface.face_model import FaceModel
+from mofaface.rotation import rotation_matrix
 
 # What float32 makes of a row of weights that sums to 1.
 ROUNDING = 1e-6
@@ -69,3 +72,13 @@ class Geometry:
             per_sample_weights=self._share,
             include_last_offset=True,
         )
+
+
+def landmark_places(model: FaceModel, camera: Camera, code: Code) -> Float[Tensor, "batch 68 2"]:
+    """Where the 68 landmarks are seen, pixels of the crop, float64: the decoder's answer for these vertices alone."""
+    rows = model.landmarks_68
+    basis = torch.cat((model.shape_basis[rows], model.expression_basis[rows]), -1).cpu().double()
+    coefficients = torch.cat((code.alpha, code.delta), -1).cpu().double()
+    x_model = model.mean_shape[rows].cpu().double() + torch.einsum("bk,nck->bnc", coefficients, basis)
+    R, t = extrinsics(rotation_matrix(code.rotation.cpu().double()), code.translation.cpu().double(), camera)
+    return project(x_model @ R.mT + t[:, None], camera)

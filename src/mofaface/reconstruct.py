@@ -12,21 +12,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mofaface.autoencoder import Autoencoder
-from mofaface.camera import Camera, PosedCamera, extrinsics, project
+from mofaface.camera import Camera, PosedCamera, extrinsics
 from mofaface.code import Code
 from mofaface.crop import Box, Crop, crops_to_tensor, cut_crop
 from mofaface.decoder import Decoder
 from mofaface.detection import Detection, DetectorName, detect_faces
 from mofaface.encoders import Encoder
 from mofaface.engines import Engine, uses_onnxruntime
-from mofaface.face_model import FaceModel
 from mofaface.face_models import load_face_model
-from mofaface.geometry import Geometry
+from mofaface.geometry import Geometry, landmark_places
 from mofaface.kernels import loss_terms
 from mofaface.kernels.terms import Terms
 from mofaface.photo import Photo, PhotoSource, read_photo
 from mofaface.pipeline import Stages
 from mofaface.reconstruction import Decoded, Reconstruction
+from mofaface.refine import Refiner
 from mofaface.report import NoFaceError
 from mofaface.rotation import rotation_matrix
 from mofaface.weights import DEFAULT_WEIGHTS, find_weights, model_identity, read_autoencoder
@@ -48,12 +48,18 @@ class Reconstructor:
     """Reads faces out of photographs. Make one with `mofaface.load()` and call it with a photo."""
 
     def __init__(
-        self, autoencoder: Autoencoder, detector: DetectorName, weights: str, engine: Engine = "torch"
+        self,
+        autoencoder: Autoencoder,
+        detector: DetectorName,
+        weights: str,
+        engine: Engine = "torch",
+        refine: int = 0,
     ):
         self.autoencoder = autoencoder
         self.detector = detector
         self.weights = weights
         self.engine = engine
+        self.refiner = Refiner(autoencoder.decoder, refine) if refine else None
         self._lock = threading.Lock()
         self._encode: Callable[[Tensor], Code] | None = None
 
@@ -92,7 +98,7 @@ class Reconstructor:
         if not crops:
             return [[] for _ in found]
         image = crops_to_tensor(crops).to(next(self.autoencoder.parameters()).device)
-        code = self.encode(image)
+        code = self.read(image)
         errors = self._errors(code, image)
         results, start = [], 0
         for one in found:
@@ -108,6 +114,11 @@ class Reconstructor:
             if self._encode is None:
                 self._encode = _encoder(self.autoencoder, self.engine)
         return self._encode(image)
+
+    def read(self, image: Float[Tensor, "batch 3 240 240"]) -> Code:
+        """The codes of crops, refined where that was asked for."""
+        code = self.encode(image)
+        return code if self.refiner is None else self.refiner(code, image)
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -126,7 +137,8 @@ class Reconstructor:
 
     def _described(self, found: Found, code: Code, errors: Float[Tensor, "batch"]) -> list[Reconstruction]:
         decoder, crops = self.autoencoder.decoder, list(found.crops)
-        return describe(decoder, found.photo, crops, code, errors, self.weights, geometry=self.geometry)
+        notes = [] if self.refiner is None else [f"refined by {self.refiner.steps} steps"] * len(crops)
+        return describe(decoder, found.photo, crops, code, errors, self.weights, notes, self.geometry)
 
 
 def _encoder(autoencoder: Autoencoder, engine: Engine) -> Callable[[Tensor], Code]:
@@ -187,16 +199,6 @@ def describe(
     return results
 
 
-def landmark_places(model: FaceModel, camera: Camera, code: Code) -> Float[Tensor, "batch 68 2"]:
-    """Where the 68 landmarks are seen, pixels of the crop, float64: the decoder's answer for these vertices alone."""
-    rows = model.landmarks_68
-    basis = torch.cat((model.shape_basis[rows], model.expression_basis[rows]), -1).cpu().double()
-    coefficients = torch.cat((code.alpha, code.delta), -1).cpu().double()
-    x_model = model.mean_shape[rows].cpu().double() + torch.einsum("bk,nck->bnc", coefficients, basis)
-    R, t = extrinsics(rotation_matrix(code.rotation.cpu().double()), code.translation.cpu().double(), camera)
-    return project(x_model @ R.mT + t[:, None], camera)
-
-
 def crop_cameras(camera: Camera, code: Code) -> list[PosedCamera]:
     """The cameras of the crops of a batch of codes."""
     # On the CPU first: Apple's GPUs have no float64.
@@ -210,8 +212,12 @@ def load(
     detector: DetectorName = "yunet",
     device: str | None = None,
     engine: Engine = "auto",
+    refine: int = 0,
 ) -> Reconstructor:
     """A reconstructor with trained weights (a shipped name or a file) for a face model ("open" or a file).
+
+    With `refine` so many steps of the fit's optimiser follow the network, for each face: closer to the photograph, and
+    several times slower.
 
     The device is "cuda" where there is one and otherwise "cpu". Apple's GPU is used only if asked for ("mps"):
     older torch lacks the border padding of grid_sample there. On the CPU the networks run in ONNX Runtime where it is
@@ -221,4 +227,4 @@ def load(
     path = find_weights(weights)
     autoencoder = read_autoencoder(path, load_face_model(model))
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Reconstructor(autoencoder.to(chosen), detector, path.stem, engine)
+    return Reconstructor(autoencoder.to(chosen), detector, path.stem, engine, refine)

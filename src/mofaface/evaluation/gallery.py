@@ -11,6 +11,7 @@ from mofaface.autoencoder import Autoencoder
 from mofaface.code import Code
 from mofaface.corpus import CorpusSplit
 from mofaface.crop import crops_to_tensor
+from mofaface.evaluation.photographs import Refine
 from mofaface.photo import PhotoError, PhotoSource, read_photo
 from mofaface.pictures import Picture, sheet_of_faces
 from mofaface.reconstruct import Reconstructor
@@ -47,7 +48,12 @@ def crops_of_photos(
 
 
 @torch.no_grad()
-def gallery(autoencoder: Autoencoder, crops: Float[Tensor, "photos 3 240 240"], count: int) -> Picture:
+def gallery(
+    autoencoder: Autoencoder,
+    crops: Float[Tensor, "photos 3 240 240"],
+    count: int,
+    refine: Refine | None = None,
+) -> Picture:
     """`count` varied faces: photo, overlay, shape, reflectance, and the light on a ball."""
     decoder = autoencoder.decoder
     device = next(autoencoder.parameters()).device
@@ -57,6 +63,7 @@ def gallery(autoencoder: Autoencoder, crops: Float[Tensor, "photos 3 240 240"], 
     columns = []
     for numbers in (chosen[k::ACROSS] for k in range(min(ACROSS, len(chosen)))):
         code = decoder.model.layout.unpack(packed[numbers])
+        code = code if refine is None else refine(code, crops[numbers].to(device))
         face = decoder(code)
         columns.append(sheet_of_faces(crops[numbers], face, decoder.model, code.gamma, across=1, tile=TILE))
     return beside(columns)

@@ -29,7 +29,7 @@ BATCH = 32
 CHEEKS = ((41, 31, 48, 3), (46, 35, 54, 13))
 CHEEK_GRID = np.linspace(0.25, 0.75, 8)
 CHEEK_REGIONS = ("right_cheek", "left_cheek")
-Refine = Callable[[Code, Tensor, Tensor], Code]
+Refine = Callable[[Code, Tensor], Code]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def measure(
 ) -> Measured:
     """The errors of every photograph of a split, against the corpus' landmarks; `progress` hears of each batch.
 
-    `refine` gives the codes that are measured from the network's, the crops and their 68 landmarks.
+    `refine` gives the codes that are measured from the network's and the crops.
     """
     model = autoencoder.decoder.model
     device = next(autoencoder.parameters()).device
@@ -66,7 +66,7 @@ def measure(
     for image, places in _batches(corpus, batch):
         image, places = image.to(device), places.to(device)
         code = autoencoder.encoder(image)
-        code = code if refine is None else refine(code, image, places)
+        code = code if refine is None else refine(code, image)
         found = terms(code, image)
         photometric = found.photo * frontal / found.front.clamp(min=1)
         errors.append(landmark_figures(found.places, places) | {"photometric": photometric})

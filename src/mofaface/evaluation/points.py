@@ -15,8 +15,8 @@ from mofaface.corpus import CorpusSplit, iterate_images
 from mofaface.corpus.adapters import NUMBERED_NAME
 from mofaface.crop import crops_to_tensor, cut_crop
 from mofaface.evaluation.bootstrap import Figure, figure
-from mofaface.evaluation.truth import landmarks_in_crop
 from mofaface.facemesh import find_mesh
+from mofaface.geometry import landmark_places
 from mofaface.landmarks import LANDMARK_GROUPS, LANDMARKS_46
 from mofaface.metrics import INNER
 from mofaface.photo import Photo, PhotoError, read_photo
@@ -117,8 +117,9 @@ def landmark_finder(
         if not crops:
             return [[] for _ in photos]
         device = next(reconstructor.autoencoder.parameters()).device
-        code = reconstructor.autoencoder.encoder(crops_to_tensor(crops).to(device))
-        places = landmarks_in_crop(reconstructor.autoencoder.decoder, code).double().cpu().numpy()
+        code = reconstructor.read(crops_to_tensor(crops).to(device))
+        decoder = reconstructor.autoencoder.decoder
+        places = landmark_places(decoder.model, decoder.camera, code).numpy()
         answers = iter(zip(crops, places, strict=True))
         return [
             [

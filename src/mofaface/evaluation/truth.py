@@ -79,17 +79,6 @@ def posed(decoder: Decoder, code: Code) -> Float[Tensor, "batch vertices 3"]:
     return decoder.model.geometry(code.alpha, code.delta) @ R.mT + t[:, None]
 
 
-def landmarks_in_crop(decoder: Decoder, code: Code) -> Float[Tensor, "batch 68 2"]:
-    """Where the 68 landmarks of codes are seen, pixels of the crop; nothing else is decoded."""
-    model = decoder.model
-    rows = model.landmarks_68
-    x = model.mean_shape[rows]
-    for basis, weights in ((model.shape_basis, code.alpha), (model.expression_basis, code.delta)):
-        x = x + torch.einsum("vcm,bm->bvc", basis[rows], weights)
-    R, t = extrinsics(rotation_matrix(code.rotation), code.translation, decoder.camera)
-    return project(x @ R.mT + t[:, None], decoder.camera)
-
-
 def _errors(
     decoder: Decoder, one: Code, other: Code, x: Tensor, y: Tensor, with_rotation: Tensor, without: Tensor
 ) -> dict[str, Tensor]:
