@@ -27,8 +27,8 @@ class LearningCurves:
 
     name: str
     """The folder's."""
-    landmarks: bool
-    """Whether the run learnt from landmarks; else it is unsupervised."""
+    landmarks: str
+    """Which landmarks the run learnt from; without any it is unsupervised."""
     synthetic: bool
     """Whether its held-out faces were rendered, so that their geometry is known."""
     iterations: Int[np.ndarray, "validations"]
@@ -38,7 +38,7 @@ class LearningCurves:
     @property
     def title(self) -> str:
         """The run as a legend names it."""
-        return f"{self.name}, {'with landmarks' if self.landmarks else 'unsupervised'}"
+        return f"{self.name}, {self.landmarks}"
 
 
 def read_curves(run: Path) -> LearningCurves:
@@ -57,11 +57,18 @@ def read_curves(run: Path) -> LearningCurves:
     }
     return LearningCurves(
         run.resolve().name,
-        config_of(run).weights.land > 0,
+        supervision(config_of(run)),
         synthetic,
         np.array([line["iteration"] for line in validations]),
         errors,
     )
+
+
+def supervision(config: TrainConfig) -> str:
+    """Which landmarks a run learns from."""
+    if not config.weights.land:
+        return "unsupervised"
+    return "with landmarks" if config.believe_landmarks else "with rendered faces' landmarks"
 
 
 def config_of(run: Path) -> TrainConfig:
