@@ -132,7 +132,7 @@ def test_what_is_damaged_is_left_out_and_told(corpus: Path, damage: str, caplog)
 
 
 @pytest.mark.parametrize("damage", [name for name in DAMAGES if name != "landmarks"])
-def test_without_leave_damage_is_an_error(corpus: Path, damage: str):
+def test_damage_is_an_error_unless_it_may_be_skipped(corpus: Path, damage: str):
     DAMAGES[damage][0](corpus / "train-000000.tar")
     with pytest.raises(CorpusError, match="train-000000.tar is .*corpus.json"):
         load_corpus(corpus, "train", skip_damaged=False)
@@ -182,7 +182,8 @@ def test_a_crop_that_cannot_be_decoded_is_replaced_by_the_next_and_told_once(
     assert numbers == [0, 1, 0, 0]
     (record,) = caplog.records
     assert "the crop set-2 is damaged" in record.getMessage() and "corpus build" in record.getMessage()
-    sound = with_sound_crops(split)
+    sound = with_sound_crops(replace(split, codes=np.arange(3, dtype=np.float32)[:, None]))
+    assert sound.codes.tolist() == [[0], [1], [0]]
     assert len(sound) == 3 and sound.jpegs[2] == whole.jpegs[0] and (sound.landmarks[2] == 0).all()
     with pytest.raises(CorpusError, match="set-2 is damaged; build the corpus again"):
         split.image(2)

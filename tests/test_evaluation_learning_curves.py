@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mofaface.cli import main
-from mofaface.evaluation.learning_curves import one_kind, read_curves
+from mofaface.evaluation.learning_curves import one_kind, read_curves, supervision
 from mofaface.evaluation.on_runs import evaluate_runs
 from mofaface.losses import LossWeights
 from mofaface.training import TrainConfig
@@ -106,3 +107,17 @@ def test_the_command_writes_figures_and_the_drawing(tmp_path, capsys):
     assert caught.value.code == 0 and "21.6 → 4.5" in capsys.readouterr().out
     assert (tmp_path / "r" / "curves.png").stat().st_size > 10_000
     assert json.loads((tmp_path / "f.json").read_text())["runs"][0]["iterations"] == [0, 50, 100]
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (TrainConfig(), "with landmarks"),
+        (TrainConfig(weights=LossWeights()), "unsupervised"),
+        (TrainConfig(believe_landmarks=False), "unsupervised"),
+        (TrainConfig(believe_landmarks=False, rendered=Path("faces")), "with rendered faces' landmarks"),
+        (TrainConfig(weights=LossWeights(truth=1)), "with true codes"),
+    ],
+)
+def test_a_run_is_called_by_what_it_learns_from(config, expected):
+    assert supervision(config) == expected

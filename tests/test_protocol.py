@@ -88,7 +88,7 @@ def test_test_faces_are_other_people_and_the_outcome_stands_beside_the_papers(ou
     assert told["figures"]["geometry_mm"]["published"] == {"start": 21.6, "end": 4.5}
     assert told["figures"]["truth_photometric"]["published"] == {"start": 0.33, "end": 0.05}
     assert told["figures"]["truth_landmark_px"]["published"] == {"start": 31.6, "end": 3.9}
-    assert told["training"]["unsupervised"] and told["training"]["iterations"] == 6
+    assert told["training"]["supervision"] == "unsupervised" and told["training"]["iterations"] == 6
     assert (told["faces"]["train"], told["faces"]["test"]) == (24, 8)
     for name, row in told["figures"].items():
         assert row["end"] == told["test"][name]["mean"] and row["start"] > 0

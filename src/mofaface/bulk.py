@@ -29,9 +29,13 @@ class Network:
     model: str
     """ "open" or a container file."""
     detector: DetectorName = "yunet"
+    """Face detector."""
     faces: Which = "largest"
+    """Which faces of a photo."""
     engine: Engine = "auto"
+    """What runs the networks."""
     refine: int = 0
+    """Steps of the fit's optimiser after the network."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def process_in_pool(
     """
     if workers < 0:
         raise ValueError(f"photos are worked on by one process or more (0: one for each core), got {workers}")
-    stages_of(network)  # what cannot be loaded is missed here, before any process starts
+    _stages_of(network)  # what cannot be loaded is missed here, before any process starts
     names = folder_names(photos)
     work = partial(_process, Batch(network, frozenset(names), out, tuple(outputs)))
     pairs = zip(photos, names, strict=True)
@@ -85,7 +89,7 @@ def _reported(results: InOrder[tuple[str, str], Entry], out: Path) -> Generator[
 
 
 @cache
-def stages_of(network: Network) -> Stages[Found]:
+def _stages_of(network: Network) -> Stages[Found]:
     """The loaded network, once for each process."""
     reconstructor = load(
         network.weights, network.model, network.detector, "cpu", network.engine, network.refine
@@ -94,7 +98,7 @@ def stages_of(network: Network) -> Stages[Found]:
 
 
 def _process(batch: Batch, pair: tuple[str, str]) -> Entry:
-    stages = stages_of(batch.network)
+    stages = _stages_of(batch.network)
 
     def faces_of(photo: Photo) -> list[Reconstruction]:
         return stages.predict([stages.prepare(photo)])[0]

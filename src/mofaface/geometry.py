@@ -1,4 +1,4 @@
-"""The geometry of single faces, fast: the model's cage is bent, and only then subdivided.
+"""The geometry of single faces, fast: the model's cage is bent, and only then subdivided; and landmarks alone, exactly.
 
 A model with a cage (equation 2 on its vertices) costs a tenth of reading the subdivided bases. Models without one, and
 other devices than the CPU, take the plain way; the numbers are the same up to rounding.

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import mofaface
 from mofaface.corpus import CorpusSplit, load_corpus
 from mofaface.evaluation.gallery import crops_of_corpus, gallery
-from mofaface.evaluation.learning_curves import LearningCurves, config_of, read_curves
+from mofaface.evaluation.learning_curves import LearningCurves, config_of, read_curves, supervision
 from mofaface.evaluation.on_corpus import evaluate_corpus
 from mofaface.evaluation.on_runs import draw_curves
 from mofaface.evaluation.published import METRICS
@@ -29,7 +29,21 @@ from mofaface.training.config import to_plain
 from mofaface.weights import FORMAT, read_tensors
 
 # A run that goes on must learn as it began; how long, and how often it tells, may change.
-HOW = ("encoder", "weights", "optimiser", "augmentation", "mesh", "batch", "average", "seed")
+HOW = (
+    *(
+        "encoder",
+        "weights",
+        "optimiser",
+        "augmentation",
+        "mesh",
+        "batch",
+        "average",
+        "seed",
+        "model",
+        "camera",
+    ),
+    *("rendered", "believe_landmarks", "compare_below", "bfloat16"),
+)
 # The recipe's intervals suit 200,000 iterations; a curve has at least so many points whatever the length.
 POINTS = 20
 FACES = 24
@@ -37,7 +51,7 @@ FACES = 24
 
 @dataclass(frozen=True)
 class ProtocolConfig:
-    """The paper's experiment on synthetic faces: render, train unsupervised, measure. The defaults are the paper's."""
+    """The paper's experiment on synthetic faces: render, train, measure. The defaults are the paper's, unsupervised."""
 
     out: Path = Path("protocol")
     """Folder of the experiment: faces/ (the pictures), run/ (the training), protocol.json, curves.png, faces.png."""
@@ -82,7 +96,8 @@ class ProtocolConfig:
     """One part alone, so that each can run on the machine that suits it."""
 
     def __post_init__(self) -> None:
-        for name in ("train", "test", "iterations", "batch", "validate_every", "validate_photos"):
+        numbers = ("train", "test", "iterations", "batch", "workers")
+        for name in (*numbers, "validate_every", "validate_photos", "checkpoint_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} is at least 1; got {value}")
@@ -214,7 +229,7 @@ def _about_training(run: Path, iterations: int) -> dict[str, Any]:
         "iterations": iterations,
         "batch": config.batch,
         "network": config.encoder.backbone,
-        "unsupervised": config.weights.land == 0,
+        "supervision": supervision(config),
         "start_photos": config.validate_photos,
         "config": to_plain(config),
     }

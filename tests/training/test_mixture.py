@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from little_corpus import corpus_in_memory
+from little_face import LITTLE
 
+from mofaface.encoders import EncoderConfig
 from mofaface.losses import LossWeights
 from mofaface.training.config import NO_AUGMENTATION, Augmentation, TrainConfig
-from mofaface.training.loop import load_training
+from mofaface.training.loop import load_training, prepare
 from mofaface.training.mixture import mixture
+from mofaface.training.trainer import ALONE
 
 
 @pytest.fixture
@@ -54,8 +57,26 @@ def test_true_codes_need_rendered_faces_that_are_not_moved(splits, monkeypatch):
     known = {Path("photos"): photographs, Path("rendered"): rendered}
     monkeypatch.setattr("mofaface.training.loop.load_corpus", lambda path, split, skip_damaged: known[path])
     config = TrainConfig(Path("photos"), weights=LossWeights(truth=1), augmentation=NO_AUGMENTATION)
+    with pytest.raises(ValueError, match="leave --rendered out"):
+        load_training(replace(config, corpus=Path("rendered"), rendered=Path("rendered")))
     with pytest.raises(ValueError, match="photos has photographs"):
         load_training(config)
     with pytest.raises(ValueError, match="neither mirrored nor moved"):
         load_training(replace(config, corpus=Path("rendered"), augmentation=Augmentation()))
     assert load_training(replace(config, corpus=Path("rendered"))).codes is not None
+
+
+def test_codes_of_another_face_model_are_refused(splits, monkeypatch, model_path):
+    codes = np.ones((8, LITTLE.size), np.float32)
+    foreign = replace(splits[1], codes=codes, code_model={"digest": "another"})
+    monkeypatch.setattr("mofaface.training.loop.load_corpus", lambda path, split, skip_damaged: foreign)
+    config = TrainConfig(
+        Path("rendered"),
+        model=str(model_path),
+        weights=LossWeights(truth=1),
+        augmentation=NO_AUGMENTATION,
+        encoder=EncoderConfig(input_size=32),
+        mesh="full",
+    )
+    with pytest.raises(ValueError, match="the true codes of rendered are of another face model"):
+        prepare(config, False, ALONE)

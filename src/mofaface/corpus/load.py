@@ -74,13 +74,15 @@ class CorpusSplit:
 
 
 def with_sound_crops(corpus: CorpusSplit) -> CorpusSplit:
-    """A split whose damaged crops are replaced, with their landmarks, as `sound_image` does it; decodes every crop."""
+    """A split whose damaged crops are replaced, with their landmarks and codes, as `sound_image` does it; decodes all."""
     numbers = [corpus.sound_image(i)[0] for i in range(len(corpus))]
     return replace(
         corpus,
         jpegs=tuple(corpus.jpegs[i] for i in numbers),
         landmarks=corpus.landmarks[numbers],
         confidence=corpus.confidence[numbers],
+        codes=None if corpus.codes is None else corpus.codes[numbers],
+        cameras=None if corpus.cameras is None else tuple(corpus.cameras[i] for i in numbers),
     )
 
 
@@ -145,8 +147,12 @@ def _is_complete(meta: Any) -> bool:
     try:
         points, sure = (np.asarray(meta[name], float) for name in ("landmarks_68", "confidence_68"))
         texts = [meta[name] for name in ("key", "name", "source", "person")]
-        numbers = np.concatenate([points.ravel(), sure, [float(meta["yaw"])]])
-    except (KeyError, TypeError, ValueError):
+        code = [np.ravel(np.asarray(part, float)) for part in meta.get("code", {}).values()]
+        if code:
+            Camera(**meta["camera"])
+            texts.append(meta["face_model"]["digest"])
+        numbers = np.concatenate([points.ravel(), sure, [float(meta["yaw"])], *code])
+    except (AttributeError, KeyError, TypeError, ValueError):
         return False
     shapes = points.shape == (68, 2) and sure.shape == (68,)
     return shapes and bool(np.isfinite(numbers).all()) and all(isinstance(text, str) for text in texts)

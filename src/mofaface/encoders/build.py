@@ -31,7 +31,7 @@ class EncoderConfig:
     freeze_norm: bool = False
     "The first two: keep the pretrained batch statistics while training."
     frozen_blocks: int = 0
-    "The first two: how many of their 19 or 22 blocks, from the image on, keep their pretrained weights."
+    "The first two: how many of their 19 or 23 blocks (narrow: one fewer), from the image on, keep pretrained weights."
     living_norm: int = 0
     "The first two: how many of the last blocks learn batch statistics although freeze_norm fixes all, or channels die."
     dropout: float = 0.5

@@ -86,7 +86,7 @@ def frames(reconstructor: Reconstructor, items: Iterable[Item]) -> Iterator[Fram
         if photo is None or not boxes:
             continue
         crop = cut_crop(photo, boxes[0])
-        code = reconstructor.autoencoder.encoder(crops_to_tensor([crop]).to(device))
+        code = reconstructor.read(crops_to_tensor([crop]).to(device))
         x = posed(decoder, code)[0].double().cpu()
         shape = decoder.model.geometry(code.alpha, code.delta)[0].double().cpu()
         (camera,) = crop_cameras(decoder.camera, code)

@@ -27,8 +27,8 @@ class LearningCurves:
 
     name: str
     """The folder's."""
-    landmarks: str
-    """Which landmarks the run learnt from; without any it is unsupervised."""
+    supervision: str
+    """What the run learnt from beside pixels."""
     synthetic: bool
     """Whether its held-out faces were rendered, so that their geometry is known."""
     iterations: Int[np.ndarray, "validations"]
@@ -38,7 +38,7 @@ class LearningCurves:
     @property
     def title(self) -> str:
         """The run as a legend names it."""
-        return f"{self.name}, {self.landmarks}"
+        return f"{self.name}, {self.supervision}"
 
 
 def read_curves(run: Path) -> LearningCurves:
@@ -65,8 +65,10 @@ def read_curves(run: Path) -> LearningCurves:
 
 
 def supervision(config: TrainConfig) -> str:
-    """Which landmarks a run learns from."""
-    if not config.weights.land:
+    """What a run learns from beside pixels."""
+    if config.weights.truth:
+        return "with true codes"
+    if not config.weights.land or not (config.believe_landmarks or config.rendered):
         return "unsupervised"
     return "with landmarks" if config.believe_landmarks else "with rendered faces' landmarks"
 

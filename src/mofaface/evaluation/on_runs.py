@@ -31,7 +31,7 @@ def draw_curves(runs: Sequence[LearningCurves], path: Path) -> Path:
 def _plain(run: LearningCurves) -> dict[str, Any]:
     return {
         "name": run.name,
-        "landmarks": run.landmarks,
+        "supervision": run.supervision,
         "iterations": run.iterations.tolist(),
         "errors": {name: values.tolist() for name, values in run.errors.items()},
         "published": {name: METRICS[name].published for name in run.errors},

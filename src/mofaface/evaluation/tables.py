@@ -138,10 +138,9 @@ def curves_table(runs: Sequence[LearningCurves]) -> Table:
 
 def protocol_table(figures: dict[str, dict[str, Any]], training: dict[str, Any], photos: int) -> Table:
     """One line for each error of the paper's figure 10: from the start of training to its end, ours and the paper's."""
-    how = "unsupervised" if training["unsupervised"] else "with landmarks"
     title = (
-        f"{photos} synthetic faces, {training['network']} {how}, {training['iterations']} iterations of "
-        f"{training['batch']} pictures"
+        f"{photos} synthetic faces, {training['network']} {training['supervision']}, "
+        f"{training['iterations']} iterations of {training['batch']} pictures"
     )
     table = _table(title, "figure", "unit", "start", "end [95 % interval]", "paper: start", "end")
     for row in figures.values():

@@ -68,8 +68,8 @@ class TrainConfig:
     """Folder that `mofaface synth` made: as many rendered faces as there are photographs, at most, are learned from
     beside them."""
     believe_landmarks: bool = True
-    """Learn from the landmarks that were detected in the photographs; without, from those of rendered faces alone, which
-    are exact, and photographs are learned from unsupervised."""
+    """Learn from the landmarks that were detected in the photographs; without, from those of `rendered` faces alone, which
+    are exact, and without those too from none at all: photographs are learned from unsupervised."""
     out: Path = Path("runs/default")
     """Folder of the run: configuration, log, pictures, checkpoint, weights."""
     model: str = "open"

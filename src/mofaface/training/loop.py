@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mofaface.corpus import CorpusError, CorpusSplit, load_corpus
 from mofaface.corpus.load import with_sound_crops
+from mofaface.evaluation.truth import same_model
 from mofaface.training.batches import Batch, batches
 from mofaface.training.config import TrainConfig
 from mofaface.training.device_corpus import Draw, draws, on_device
@@ -54,9 +55,13 @@ def prepare(
     held_out = load_corpus(config.corpus, "validation", skip_damaged=True)
     processes.check_same("the corpus", "\n".join(photographs.keys))
     # A run that was killed before its first checkpoint begins again.
-    begun = (config.out / "config.json").is_file() and not (config.out / "checkpoint.safetensors").exists()
-    trainer = Trainer(config, fresh=not resume or begun, processes=processes)
-    if resume and not begun:
+    unsaved = (config.out / "config.json").is_file() and not (config.out / "checkpoint.safetensors").exists()
+    trainer = Trainer(config, fresh=not resume or unsaved, processes=processes)
+    if config.weights.truth and not same_model(photographs, trainer.autoencoder.decoder.model):
+        raise ValueError(
+            f"the true codes of {config.corpus} are of another face model than --model; render it again with this one"
+        )
+    if resume and not unsaved:
         trainer.resume()
     return trainer, photographs, held_out
 
@@ -70,7 +75,11 @@ def check_folder(config: TrainConfig, resume: bool) -> None:
 def load_training(config: TrainConfig) -> CorpusSplit:
     """What a run learns from. Raises ValueError where true codes have a weight and there are none."""
     photographs = load_corpus(config.corpus, "train", skip_damaged=True)
-    if config.weights.truth and (photographs.codes is None or config.rendered is not None):
+    if config.weights.truth and config.rendered is not None:
+        raise ValueError(
+            "weight truth goes with --corpus alone, a folder of rendered faces; leave --rendered out"
+        )
+    if config.weights.truth and photographs.codes is None:
         raise ValueError(
             f"weight truth needs a corpus of rendered faces alone (mofaface synth), and {config.corpus} has photographs"
         )
@@ -100,16 +109,16 @@ def _run(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not trainer.processes.first) as progress:
         task = progress.add_task("training", total=config.iterations, completed=trainer.iteration)
-        started = time.perf_counter()
+        started, told = time.perf_counter(), trainer.iteration
         for given in stream(trainer, photographs, config.iterations):
             trainer.step(given)
             progress.update(task, completed=trainer.iteration)
             if trainer.iteration % config.log_every == 0:
                 means = trainer.tally.means()
-                rate = config.log_every * config.batch / (time.perf_counter() - started)
+                rate = (trainer.iteration - told) * config.batch / (time.perf_counter() - started)
                 monitor.line(trainer.iteration, **means, photos_per_second=rate)
                 progress.update(task, description=f"loss {means['loss'] or math.nan:.4f}")
-                started = time.perf_counter()
+                started, told = time.perf_counter(), trainer.iteration
             if validates(config, trainer.iteration):
                 _validate(trainer, monitor, held_out)
             # Last, so that a run that is killed before goes on where all this is done again.
@@ -136,9 +145,13 @@ def stream(trainer: Trainer, photographs: CorpusSplit, last: int) -> Iterator[Ba
     config = trainer.config
     how = config.batch, config.augmentation, config.seed, trainer.iteration, last
     part = trainer.processes.part(config.batch)
+    damaged = False
     try:
         trainer.corpus = on_device(photographs, config, trainer.device)
     except CorpusError:
+        damaged = True
+    # Not while the error is handled: it keeps what was decoded until then in memory.
+    if damaged:
         trainer.corpus = on_device(with_sound_crops(photographs), config, trainer.device)
     if trainer.corpus is not None:
         return (Draw(draw.numbers[part]) for draw in draws(len(photographs), *how))

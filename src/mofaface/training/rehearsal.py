@@ -61,7 +61,7 @@ def _steps(trainer: Trainer, photographs: CorpusSplit) -> float:
             started = _now(trainer.device)
         trainer.step(given)
     seconds = (_now(trainer.device) - started) / MEASURED
-    if trainer.tally.row() == FIRST + MEASURED:
+    if trainer.tally.row() >= FIRST + MEASURED:
         raise TrainingError(
             f"none of the first {FIRST + MEASURED} iterations gave a finite gradient; lower the learning rate "
             "(--optimiser.rate), or look at the photographs and the weights of the loss"
@@ -72,6 +72,8 @@ def _steps(trainer: Trainer, photographs: CorpusSplit) -> float:
 def _validation(trainer: Trainer, held_out: CorpusSplit) -> float:
     """Seconds for each photograph."""
     started, count = _now(trainer.device), min(BATCH, _validated(trainer.config, held_out))
+    if not count:
+        return 0.0
     validate(trainer.best, held_out, count)
     return (_now(trainer.device) - started) / count
 
@@ -120,8 +122,8 @@ def _room(trainer: Trainer) -> str:
     tensors = [t for part in trainer.parts.values() for t in part.state_dict().values()]
     tensors += [t for state in trainer.optimiser.state.values() for t in state.values()]
     needed, free = sum(t.nbytes for t in tensors), free_space(trainer.config.out)
-    # While a checkpoint is replaced, both are there.
-    advice = "" if free > 2 * needed else ": too little, free some or give another --out"
+    # While a checkpoint is replaced, both are there; weights, pictures and curves come to less than a third one.
+    advice = "" if free > 3 * needed else ": too little, free some or give another --out"
     return (
         f"disk: a checkpoint takes {needed / 1e6:.0f} MB, twice that while it is replaced; {free / 1e6:.0f} MB are "
         f"free{advice}"
