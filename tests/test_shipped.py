@@ -48,3 +48,22 @@ def test_the_depth_of_the_shipped_network_is_alive(reconstruct):
     crops = crops_to_tensor([cut_crop(photo, reconstruct.detect(photo).faces[0]) for photo in photos])
     dead = dead_channels(reconstruct.autoencoder.encoder.backbone, crops)
     assert max(share for name, share in dead.items() if int(name.split(".")[0]) >= 14) < 0.5
+
+
+def test_steps_after_the_network_come_closer_to_the_photo_and_leave_the_landmarks(reconstruct):
+    refined = mofaface.load(refine=3)
+    photo = read_photo(EXAMPLES[0])
+    [alone], [more] = reconstruct(photo), refined(photo)
+    assert more.photometric_error < 0.9 * alone.photometric_error
+    moved = np.linalg.norm(more.landmarks_68 - alone.landmarks_68, axis=1).mean()
+    assert moved < 2 * alone.crop.photo_from_crop.scale
+    assert more.note == "refined by 3 steps" and alone.note == ""
+
+
+def test_the_network_without_landmarks_sees_the_same_faces(reconstruct):
+    other = mofaface.load("unsupervised")
+    for path in EXAMPLES:
+        [one], [two] = reconstruct(path), other(path)
+        apart = np.linalg.norm(one.landmarks_68 - two.landmarks_68, axis=1).mean()
+        assert apart < 6 * one.crop.photo_from_crop.scale  # pixels of the crop
+        assert two.photometric_error < 0.2
