@@ -3,9 +3,13 @@
 import builtins
 import importlib
 import logging
+import os
 import platform
+import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 
 import cv2
@@ -120,16 +124,23 @@ def test_a_folder_that_a_machine_does_not_see_is_a_sentence(tmp_path):
 
 
 @needs_ray
-def test_a_cluster_that_does_not_answer_is_a_sentence(tmp_path, monkeypatch):
+def test_a_cluster_that_does_not_answer_is_a_sentence(tmp_path):
+    """In a process of its own: in this one the other tests' Ray may be running, which would be used."""
     with socket.socket() as unused:  # bound, but nobody listens
         unused.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unused.getsockname()[1]}"
-        monkeypatch.setenv("RAY_ADDRESS", address)
-        with pytest.raises(
-            PoolError, match=f"no Ray cluster .* at RAY_ADDRESS={address} .* unset RAY_ADDRESS"
-        ):
-            with mapped("ray", 1, square, [1], lost, tmp_path):
-                pass
+        command = "from mofaface.pool import ray_cluster\nwith ray_cluster(workers=1):\n    pass"
+        ended = subprocess.run(
+            [sys.executable, "-c", command],
+            env=os.environ | {"RAY_ADDRESS": address},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert re.search(
+        f"PoolError: no Ray cluster .* at RAY_ADDRESS={address} .* unset RAY_ADDRESS", ended.stderr
+    )
 
 
 @needs_ray
