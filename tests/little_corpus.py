@@ -1,6 +1,7 @@
 """A little corpus of rendered faces with exact landmarks, in memory and on disk; a tiny encoder for it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from mofaface.corpus.sources import Item
 from mofaface.decoder import Decoder
 from mofaface.encoders import EncoderConfig
 from mofaface.pictures import overlay
+from mofaface.training.config import OptimiserConfig, TrainConfig
 
 TINY = EncoderConfig(input_size=32)
 TRAIN, VALIDATION = 20, 4
@@ -79,3 +81,16 @@ def _meta(task: Task, landmarks: np.ndarray) -> dict:
         **{name: getattr(task, name) for name in ("key", "source", "person", "split")},
         **{"name": task.item.name, "score": 1.0, "presence": 18.0, "disagreement": 0.0, "yaw": 0.0},
     }
+
+
+def little_config(corpus: Path, model: Path, out: Path, **changes: Any) -> TrainConfig:
+    """A run of a tiny network for some seconds."""
+    return TrainConfig(
+        corpus=corpus,
+        out=out,
+        model=str(model),
+        encoder=TINY,
+        optimiser=OptimiserConfig(warmup=2),
+        threads=1,
+        **changes,
+    )

@@ -14,7 +14,7 @@ from mofaface.terminal import console
 
 @dataclass(frozen=True)
 class Protocol:
-    """The paper's experiment on synthetic faces: render, train unsupervised, measure. The defaults are the paper's."""
+    """The paper's experiment on synthetic faces: render, train, measure. The defaults are the paper's, unsupervised."""
 
     config: Annotated[ProtocolConfig, tyro.conf.arg(name="")]
 

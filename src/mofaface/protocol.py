@@ -30,20 +30,9 @@ from mofaface.weights import FORMAT, read_tensors
 
 # A run that goes on must learn as it began; how long, and how often it tells, may change.
 HOW = (
-    *(
-        "encoder",
-        "weights",
-        "optimiser",
-        "augmentation",
-        "mesh",
-        "batch",
-        "average",
-        "seed",
-        "model",
-        "camera",
-    ),
-    *("rendered", "believe_landmarks", "compare_below", "bfloat16"),
-)
+    "encoder", "model", "camera", "mesh", "weights", "compare_below", "optimiser", "bfloat16", "augmentation", "batch",
+    "average", "seed", "rendered", "believe_landmarks",
+)  # fmt: skip
 # The recipe's intervals suit 200,000 iterations; a curve has at least so many points whatever the length.
 POINTS = 20
 FACES = 24

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from little_corpus import TINY
+from little_corpus import little_config
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from mofaface.files import write_text_whole
 from mofaface.pictures import save_picture
 from mofaface.training import disk, train
-from mofaface.training.config import OptimiserConfig, TrainConfig
 from mofaface.training.disk import Patience, append_whole, is_full
 from mofaface.training.monitor import Monitor
 
@@ -31,18 +30,15 @@ def at_once(monkeypatch):
 
 @pytest.fixture
 def config(corpus_path, model_path, tmp_path):
-    return TrainConfig(
-        corpus=corpus_path,
-        out=tmp_path / "run",
-        model=str(model_path),
-        encoder=TINY,
-        optimiser=OptimiserConfig(warmup=2),
+    return little_config(
+        corpus_path,
+        model_path,
+        tmp_path / "run",
         batch=2,
         iterations=4,
         log_every=1,
         validate_photos=2,
         checkpoint_every=2,
-        threads=1,
     )
 
 

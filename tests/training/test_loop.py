@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from little_corpus import TINY, corpus_in_memory
+from little_corpus import TINY, corpus_in_memory, little_config
 from safetensors.torch import load_file
 
 from mofaface.corpus import load_corpus
@@ -23,7 +23,7 @@ from mofaface.losses import LossWeights
 from mofaface.training import config as configs
 from mofaface.training import train
 from mofaface.training.batches import Batch, chosen, make_batch
-from mofaface.training.config import NO_AUGMENTATION, OptimiserConfig, TrainConfig
+from mofaface.training.config import NO_AUGMENTATION, OptimiserConfig
 from mofaface.training.device_corpus import draws
 from mofaface.training.loop import stream
 from mofaface.training.trainer import MOST_SKIPPED, Trainer, TrainingError
@@ -32,12 +32,10 @@ from mofaface.weights import read_autoencoder, read_tensors
 
 @pytest.fixture
 def config(corpus_path, model_path, tmp_path):
-    return TrainConfig(
-        corpus=corpus_path,
-        out=tmp_path / "run",
-        model=str(model_path),
-        encoder=TINY,
-        optimiser=OptimiserConfig(warmup=2),
+    return little_config(
+        corpus_path,
+        model_path,
+        tmp_path / "run",
         batch=4,
         iterations=6,
         average=0.9,
@@ -45,7 +43,6 @@ def config(corpus_path, model_path, tmp_path):
         validate_every=6,
         validate_photos=4,
         checkpoint_every=100,
-        threads=1,
     )
 
 

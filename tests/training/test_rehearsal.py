@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from little_corpus import TINY
+from little_corpus import TINY, little_config
 
 from mofaface.cli import main
 from mofaface.corpus import CorpusError
 from mofaface.training import dry_run, train
-from mofaface.training.config import OptimiserConfig, TrainConfig, to_plain
+from mofaface.training.config import to_plain
 from mofaface.training.rehearsal import FIRST, MEASURED, check_writable
 from mofaface.training.trainer import Trainer, TrainingError
 
@@ -23,16 +23,13 @@ def no_tensorboard(monkeypatch):
 
 @pytest.fixture
 def config(corpus_path, model_path, tmp_path):
-    return TrainConfig(
-        corpus=corpus_path,
-        out=tmp_path / "deep" / "run",
-        model=str(model_path),
-        encoder=TINY,
-        optimiser=OptimiserConfig(warmup=2),
+    return little_config(
+        corpus_path,
+        model_path,
+        tmp_path / "deep" / "run",
         batch=4,
         iterations=2000,
         validate_photos=4,
-        threads=1,
     )
 
 

@@ -102,6 +102,27 @@ def store_sums(out, row, picture, width, a, b, c, d, e, f, g, h):
 
 @triton.jit
 @no_type_check
+def store_light_sums(out, light_at, picture, width, h0, h1, h2, nx, ny, nz):
+    """Store the sums over a tile for the light, but for the first two, which fill the pose's eight: from the third on."""
+    # The nine polynomials of the harmonics, for each channel: the code's order.
+    p4, p5, p6, p7, p8 = nx * ny, ny * nz, 3 * nz * nz - 1, nx * nz, nx * nx - ny * ny
+    store_sums(
+        out, light_at + 2, picture, width,
+        h2, h0 * ny, h1 * ny, h2 * ny, h0 * nz, h1 * nz, h2 * nz, h0 * nx,
+    )  # fmt: skip
+    store_sums(
+        out, light_at + 10, picture, width,
+        h1 * nx, h2 * nx, h0 * p4, h1 * p4, h2 * p4, h0 * p5, h1 * p5, h2 * p5,
+    )  # fmt: skip
+    store_sums(
+        out, light_at + 18, picture, width,
+        h0 * p6, h1 * p6, h2 * p6, h0 * p7, h1 * p7, h2 * p7, h0 * p8, h1 * p8,
+    )  # fmt: skip
+    tl.store(out + (light_at + 26) * width + picture, tl.sum(h2 * p8, 0))
+
+
+@triton.jit
+@no_type_check
 def terms_kernel(
     x, ring, degree, basis, mean, scale, codes, image, by_x, by_normal, partial,
     batch, size, width, vertices, rows, frontal, modes, beta_at, pose_at, light_at,
@@ -177,23 +198,9 @@ def terms_kernel(
             codes, picture, given, size, pose_at,
             tl.where(front, ax + bx, 0.0), tl.where(front, ay + by, 0.0), tl.where(front, az + bz, 0.0),
         )  # fmt: skip
-        # The nine polynomials of the harmonics, for each channel: the code's order.
-        p4, p5, p6, p7, p8 = nx * ny, ny * nz, 3 * nz * nz - 1, nx * nz, nx * nx - ny * ny
         sums = partial + tile.to(tl.int64) * rows * width
         store_sums(sums, pose_at, picture, width, ax, ay, az, gx, gy, gz, h0, h1)
-        store_sums(
-            sums, light_at + 2, picture, width,
-            h2, h0 * ny, h1 * ny, h2 * ny, h0 * nz, h1 * nz, h2 * nz, h0 * nx,
-        )  # fmt: skip
-        store_sums(
-            sums, light_at + 10, picture, width,
-            h1 * nx, h2 * nx, h0 * p4, h1 * p4, h2 * p4, h0 * p5, h1 * p5, h2 * p5,
-        )  # fmt: skip
-        store_sums(
-            sums, light_at + 18, picture, width,
-            h0 * p6, h1 * p6, h2 * p6, h0 * p7, h1 * p7, h2 * p7, h0 * p8, h1 * p8,
-        )  # fmt: skip
-        tl.store(out + (light_at + 26) * width, tl.sum(h2 * p8, 0))
+        store_light_sums(sums, light_at, picture, width, h0, h1, h2, nx, ny, nz)
         gx, gy, gz = turn(r00, r10, r20, r01, r11, r21, r02, r12, r22, gx, gy, gz)
         store3(by_x, vertex, picture, width, gx, gy, gz)
         along = nx * mx + ny * my + nz * mz
