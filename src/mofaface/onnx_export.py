@@ -131,8 +131,13 @@ def onnx_paths(path: Path) -> tuple[Path, Path]:
 def export_onnx(autoencoder: Autoencoder, path: Path, weights: str) -> tuple[Path, Path]:
     """Write encoder and decoder and return their paths, those of `onnx_paths`.
 
-    Raises ImportError where the packages of the extra "export" are missing.
+    Raises ImportError where the packages of the extra "export" are missing, ValueError for a network with feedback.
     """
+    if getattr(autoencoder.encoder, "feedback", None) is not None:
+        raise ValueError(
+            f"weights '{weights}' correct their answer by solving equations, which ONNX has no words for; "
+            "export weights without feedback, such as 'fast'"
+        )
     for package in ("onnx", "onnxscript"):  # torch would say it in many lines
         import_module(package)
     decoder = autoencoder.decoder

@@ -119,12 +119,13 @@ def read_autoencoder(path: Path, model: FaceModel) -> Autoencoder:
     config = _part(path, metadata, "encoder", _encoder_config)
     camera = _part(path, metadata, "camera", lambda plain: Camera(**plain))
     try:
-        encoder = build_encoder(config, model.layout)
+        decoder = Decoder(model, camera)
+        encoder = build_encoder(config, model.layout, decoder=decoder)
         encoder.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
     except (RuntimeError, ValueError, TypeError) as error:
         reason = str(error)[:300]
         raise WeightsError(f"{path} does not fit the encoder that it names: {reason}") from error
-    return Autoencoder(encoder, Decoder(model, camera)).eval().requires_grad_(False)
+    return Autoencoder(encoder, decoder).eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)

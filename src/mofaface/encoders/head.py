@@ -65,6 +65,11 @@ class CodeHead(nn.Module):
         b = self._scaled(self.layout.unpack(self.every.bias[None]), self.z.bias[None])
         return self.layout.pack(W), self.layout.pack(b)
 
+    def units(self) -> Float[Tensor, "size"]:
+        """What one unit of every output means, in the order of the code's vector."""
+        one = self.z.weight.new_ones(1, self.layout.size)
+        return self.layout.pack(self._scaled(self.layout.unpack(one), one[:, :1]))[0]
+
     def _scaled(self, raw: Code, z: Float[Tensor, "batch 1"]) -> Code:
         """The raw outputs times their gains, with the z-translation taken from its own layer."""
         gains = self.gains

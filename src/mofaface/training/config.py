@@ -22,6 +22,8 @@ class OptimiserConfig:
     """Learning rate of the parameters that predict the z-translation."""
     backbone: float = 1.0
     """Rate of the layers that may be pretrained, over that of the others."""
+    feedback: float = 1.0
+    """Rate of the layers that correct the answer, over that of the others."""
     weight_decay: float = 1e-4
     """Decoupled weight decay (AdamW only)."""
     warmup: int = 200

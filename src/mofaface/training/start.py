@@ -4,7 +4,7 @@ A network's last layer is linear, and so is a face model: what one model's coeff
 cannot show, a linear map of the other's. The map goes into the last layer, and everything the network knows is kept.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -29,12 +29,18 @@ class Carried:
 def carry_encoder(old: Encoder, own: FaceModel, camera: Camera, encoder: Encoder, model: FaceModel) -> None:
     """Give `encoder`, made for `model`, the weights of the network `old`, made for the face model `own`.
 
-    Raises ValueError when the networks differ in more than their last layer, or the meshes in their triangles.
+    Feedback that only one of them has is left out, or begins anew. Raises ValueError when the networks differ in more than
+    that and their last layer, the meshes in their triangles, or the face models of two networks with feedback.
     """
-    states = [{n: t for n, t in e.state_dict().items() if not n.startswith("head.")} for e in (old, encoder)]
+    both = old.feedback is not None and encoder.feedback is not None
+    states = [_state(e, both) for e in (old, encoder)]
     if {n: t.shape for n, t in states[0].items()} != {n: t.shape for n, t in states[1].items()}:
         raise ValueError(
             "training starts from weights of the same network; these are of another (--encoder.…)"
+        )
+    if both and own.digest != model.digest:
+        raise ValueError(
+            "feedback reads the codes of one face model; to change the model, start without it (--encoder.feedback 0)"
         )
     encoder.load_state_dict(states[0], strict=False)
     if own.digest == model.digest:
@@ -48,10 +54,16 @@ def carry_encoder(old: Encoder, own: FaceModel, camera: Camera, encoder: Encoder
     carry_head(old.head, encoder.head, carried(own, model, camera))
 
 
+def _state(encoder: Encoder, feedback: bool) -> dict[str, Tensor]:
+    """The weights of a network but for its last layer and, unless asked for, its feedback."""
+    left_out = ("head.",) if feedback else ("head.", "feedback.")
+    return {name: t for name, t in encoder.state_dict().items() if not name.startswith(left_out)}
+
+
 @torch.no_grad()
 def carry_head(old: CodeHead, new: CodeHead, change: Carried) -> None:
     """Give the new last layer the outputs of the old one, seen through the change of coefficients."""
-    from_units, to_units = _units(old), _units(new)
+    from_units, to_units = old.units(), new.units()
     matrix = change.matrix * from_units / to_units[:, None]
     weight, bias = old.every.weight.clone(), old.every.bias.clone()
     z_old, z_new = (head.layout.slices()["translation"].start + 2 for head in (old, new))
@@ -61,22 +73,6 @@ def carry_head(old: CodeHead, new: CodeHead, change: Carried) -> None:
     new.every.bias.copy_(bias)
     new.z.weight.copy_(weight[z_new : z_new + 1])
     new.z.bias.copy_(bias[z_new : z_new + 1])
-
-
-def _units(head: CodeHead) -> Float[Tensor, "size"]:
-    """What one unit of every output means, in the order of the code's vector."""
-    gains, ones = head.gains, head.layout.unpack(torch.ones(head.layout.size))
-    xyz = torch.tensor([gains.translation_xy, gains.translation_xy, gains.translation_z])
-    units = replace(
-        ones,
-        alpha=ones.alpha * gains.alpha,
-        delta=ones.delta * gains.delta,
-        beta=ones.beta * gains.beta,
-        rotation=ones.rotation * gains.rotation,
-        translation=xyz,
-        gamma=ones.gamma * gains.gamma,
-    )
-    return head.layout.pack(units)
 
 
 def carried(old: FaceModel, new: FaceModel, camera: Camera) -> Carried:

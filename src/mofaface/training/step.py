@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from mofaface.code import Code
 from mofaface.encoders import Encoder
 from mofaface.kernels.terms import Terms
 from mofaface.losses import total
@@ -50,17 +51,14 @@ class Step:
         self.encoder.train()
         statistics = Statistics(self.encoder.buffers())
         with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=config.bfloat16):
-            code = self.encoder(batch.image)
-        jaw = config.weights.contour * batch.contour_confidence
-        places = torch.cat((batch.landmarks, batch.contour), 1)
-        terms = self.terms(code, batch.image, places, torch.cat((batch.confidence, jaw), 1))
-        loss = total(terms.photo, terms.land, code, config.weights).mean()
-        if self._truth is not None:
-            loss = loss + config.weights.truth * self._truth(code, batch.codes).mean()
+            answers = self.encoder.answers(batch.image)
+        # Every answer is learned from, also those that feedback corrects.
+        losses, terms = zip(*(self._loss(code, batch) for code in answers), strict=True)
+        loss, last = torch.stack(losses).mean(), terms[-1]
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         values = torch.stack(
-            (loss.detach(), terms.photo.detach().mean(), *landmark_values(terms.places, batch))
+            (loss.detach(), last.photo.detach().mean(), *landmark_values(last.places, batch))
         )
         # Parts are of one size, so that the mean of their means is the mean over the batch.
         self.processes.average([*self._gradients(), values])
@@ -71,6 +69,17 @@ class Step:
         if config.average and (self._on_device or finite):
             update_average(self.average, self.encoder, config.average, finite, self._on_device)
         self.tally.add(values, finite)
+
+    def _loss(self, code: Code, batch: Batch) -> tuple[Float[Tensor, ""], Terms]:
+        """What is learned from one answer to a batch, and the terms it is made of."""
+        weights = self.config.weights
+        jaw = weights.contour * batch.contour_confidence
+        places = torch.cat((batch.landmarks, batch.contour), 1)
+        terms = self.terms(code, batch.image, places, torch.cat((batch.confidence, jaw), 1))
+        loss = total(terms.photo, terms.land, code, weights).mean()
+        if self._truth is not None:
+            loss = loss + weights.truth * self._truth(code, batch.codes).mean()
+        return loss, terms
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimiser.param_groups for p in group["params"] if p.grad is not None]

@@ -72,7 +72,7 @@ class Trainer:
         truth = TruthLoss(decoder) if config.weights.truth else None
         self._step = Step(config, encoder, terms, self.optimiser, self.average, self.tally, processes, truth)
         self._learn: Callable[[Batch | Draw], None] = self._learn_from
-        if on_gpu and config.cuda_graph and _can_record(processes, isinstance(terms, PlainTerms)):
+        if on_gpu and config.cuda_graph and _can_record(config, processes, isinstance(terms, PlainTerms)):
             self._learn = GraphedStep(self._learn_from, self.device, CudaRecorder())
         self.corpus: DeviceCorpus | None = None
         """Where the crops of draws are."""
@@ -178,7 +178,8 @@ def check_start(config: TrainConfig) -> None:
 
 def _encoder(config: TrainConfig, model: FaceModel, fresh: bool) -> Encoder:
     """The network of a run, from the weights that a fresh one starts from."""
-    encoder = build_encoder(config.encoder, model.layout, config.pretrained if fresh else None)
+    pretrained = config.pretrained if fresh else None
+    encoder = build_encoder(config.encoder, model.layout, pretrained, Decoder(model, config.camera))
     if fresh and config.start is not None:
         trained = _trained(config, config.start, model)
         assert isinstance(trained.encoder, Encoder)  # a weights file holds nothing else
@@ -187,8 +188,11 @@ def _encoder(config: TrainConfig, model: FaceModel, fresh: bool) -> Encoder:
     return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _can_record(processes: Processes, plain: bool) -> bool:
+def _can_record(config: TrainConfig, processes: Processes, plain: bool) -> bool:
     """Whether a GPU's step can be one CUDA graph; says why not."""
+    if config.encoder.feedback:
+        log.warning("feedback solves equations, and the step is launched kernel by kernel")
+        return False
     if processes.count > 1:
         log.warning("several processes launch the step kernel by kernel; a process alone records it")
     elif plain:
