@@ -13,6 +13,7 @@ from mofaface.evaluation.on_points import evaluate_points
 from mofaface.evaluation.points import (
     Found,
     PointErrors,
+    _errors,
     errors_on_points,
     eye_distance,
     five_points,
@@ -21,6 +22,7 @@ from mofaface.evaluation.points import (
     person_of,
     read_points,
     summarise,
+    without_offsets,
 )
 from mofaface.face_models.container import read_face_model
 
@@ -186,3 +188,34 @@ def test_points_are_evaluated_and_drawn(reconstructor, tmp_path):
 def test_points_and_images_that_do_not_belong_together_are_a_sentence():
     with pytest.raises(ValueError, match="belong together"):
         summarise({"a.jpg": None})
+
+
+def test_constant_offsets_are_learned_from_other_people_and_turn_with_the_face():
+    random = np.random.default_rng(0)
+    constant, noise = random.normal(size=(5, 2)), 0.01 * random.normal(size=(40, 5, 2))
+    people = [f"person_{i // 2}" for i in range(40)]
+    found = {}
+    for i, person in enumerate(people):
+        tilt, distance = random.uniform(-1, 1), random.uniform(20, 90)
+        turn = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
+        offset = distance * (constant + noise[i]) @ turn.T
+        found[f"{person}_{i:04}.jpg"] = PointErrors(offset, distance, 1.0, tilt=tilt)
+    figures, _ = summarise(found)
+    assert figures["five_points"].mean > 0.5
+    assert figures["without_offsets"].mean == pytest.approx(np.linalg.norm(noise, axis=2).mean(), rel=0.1)
+
+
+def test_what_one_person_alone_has_is_not_removed():
+    offsets = np.zeros((4, 5, 2))
+    offsets[2:] = 1
+    left = without_offsets(offsets, ["ann", "bob", "eve", "eve"])
+    np.testing.assert_allclose(left[2:], 1)
+    np.testing.assert_allclose(left[0], -2 / 3)
+
+
+@needs_examples
+def test_the_tilt_is_that_of_the_eyes(reconstructor):
+    photo = example()
+    find = landmark_finder(reconstructor)
+    truth = np.array([[10.0, 10], [20, 20], [15, 25], [12, 30], [18, 30]])
+    assert _errors(find([photo])[0][0], truth).tilt == pytest.approx(np.pi / 4)

@@ -49,6 +49,15 @@ class PointErrors:
     scale: float
     """Photo pixels in one pixel of the crop."""
     detector_offset: Points | None = None
+    tilt: float = 0.0
+    """Angle of the line from the person's right eye to the left one, radians."""
+
+    @property
+    def upright(self) -> Points:
+        """The errors over the eye distance, turned with the face until its eyes are level."""
+        c, s = np.cos(self.tilt), np.sin(self.tilt)
+        turned: Points = self.offset @ np.array([[c, -s], [s, c]]) / self.eye_distance
+        return turned
 
     @property
     def relative(self) -> Float[np.ndarray, "points"]:
@@ -189,12 +198,16 @@ def summarise(found: dict[str, PointErrors | None]) -> tuple[dict[str, Figure], 
         figures[name] = figure(relative[:, rows].mean(1), people)
         if name != "loss_46":
             figures[f"{name}_px"] = figure(pixels[:, rows].mean(1), people)
+    main = next(iter(chosen.values()))
+    if len(set(people)) > 1:
+        upright = np.stack([errors.upright for errors in measured.values()])
+        left = without_offsets(upright, people)[:, main]
+        figures["without_offsets"] = figure(np.linalg.norm(left, axis=2).mean(1), people)
     own = [e.detector_offset for e in measured.values() if e.detector_offset is not None]
     if own:
-        rows = next(iter(chosen.values()))
         distances = np.array([e.eye_distance for e in measured.values()])
         figures["detector"] = figure(
-            np.linalg.norm(np.stack(own)[:, rows], axis=2).mean(1) / distances, people
+            np.linalg.norm(np.stack(own)[:, main], axis=2).mean(1) / distances, people
         )
     parts = dict(zip(FIVE_NAMES, range(5), strict=True)) if five else LANDMARK_GROUPS
     offsets = np.stack([errors.offset / errors.eye_distance for errors in measured.values()])
@@ -205,6 +218,20 @@ def summarise(found: dict[str, PointErrors | None]) -> tuple[dict[str, Figure], 
     }
 
 
+def without_offsets(
+    offsets: Float[np.ndarray, "faces points 2"], people: Sequence[str]
+) -> Float[np.ndarray, "faces points 2"]:
+    """The offsets minus each point's mean over the faces of all other people.
+
+    What two sources call a landmark may differ by a constant; what is left is error. A person's own faces have no say, so
+    that nothing of the error is learned away.
+    """
+    names = np.array(people)
+    return np.stack(
+        [offset - offsets[names != name].mean(0) for offset, name in zip(offsets, names, strict=True)]
+    )
+
+
 def _nearest(faces: list[Found], truth: Points) -> PointErrors | None:
     errors = [_errors(face, truth) for face in faces]
     return min(errors, key=lambda e: e.error) if errors else None
@@ -213,7 +240,13 @@ def _nearest(faces: list[Found], truth: Points) -> PointErrors | None:
 def _errors(face: Found, truth: Points) -> PointErrors:
     same: Callable[[np.ndarray], np.ndarray] = five_points if len(truth) == 5 else np.asarray
     own = None if face.detector_68 is None else same(face.detector_68) - truth
-    return PointErrors(same(face.landmarks_68) - truth, eye_distance(truth), face.scale, own)
+    offset = same(face.landmarks_68) - truth
+    return PointErrors(offset, eye_distance(truth), face.scale, own, _tilt(truth))
+
+
+def _tilt(truth: Points) -> float:
+    across = truth[45] - truth[36] if len(truth) == 68 else truth[1] - truth[0]
+    return float(np.arctan2(across[1], across[0]))
 
 
 def _read(data: Path | bytes) -> Photo | None:
