@@ -39,6 +39,11 @@ class Camera:
         return torch.tensor([[f, 0, cx], [0, f, cy], [0, 0, 1]], dtype=torch.float64)
 
     @property
+    def nearest(self) -> float:
+        """Depth in mm at which points that are nearer are projected."""
+        return 0.1 * self.distance
+
+    @property
     def principal(self) -> tuple[float, float]:
         """The principal point in pixels of the crop."""
         return self.size / 2, self.size / 2 - self.raised
@@ -64,8 +69,7 @@ def project(x_camera: Float[Tensor, "*batch 3"], camera: Camera) -> Float[Tensor
     Points nearer than a tenth of the camera's distance are projected as if they lay there: a network's
     wild guess then gives a large, finite error instead of a division by zero.
     """
-    nearest = 0.1 * camera.distance
-    z = x_camera[..., 2:].clamp(min=nearest)
+    z = x_camera[..., 2:].clamp(min=camera.nearest)
     return camera.focal * x_camera[..., :2] / z + x_camera.new_tensor(camera.principal)
 
 

@@ -120,10 +120,14 @@ class Evaluate:
 
     def _chosen(self, reconstructor: "Reconstructor") -> "Result":
         from mofaface.corpus import load_corpus
+        from mofaface.encoders import Encoder
 
         if self.untrained:
-            for parameter in reconstructor.autoencoder.encoder.get_submodule("head").parameters():
+            encoder = reconstructor.autoencoder.encoder
+            assert isinstance(encoder, Encoder)  # a weights file holds nothing else
+            for parameter in encoder.head.parameters():
                 parameter.zero_()
+            encoder.feedback = None  # it would correct the average face
         held_out = load_corpus(self.corpus, "validation") if self.corpus else None
         with Progress(console=console, transient=True) as bar:
             if self.points is not None:

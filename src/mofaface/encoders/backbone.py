@@ -18,6 +18,8 @@ class Backbone(nn.Module):
     out_features: int
     map_channels: tuple[int, int] | None = None
     """Channels of the maps that feedback can look at, a fine and a coarse one; None without."""
+    map_strides: tuple[int, int] = (4, 8)
+    """Pixels of the network's input between cells of these maps; the first cell is centred on the first pixel."""
 
     def __init__(self, format: InputFormat):
         super().__init__()

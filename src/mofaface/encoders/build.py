@@ -41,7 +41,7 @@ class EncoderConfig:
     feedback: int = 0
     "The first two: rounds in which the network compares its answer with the picture and corrects it."
     hidden: int = 384
-    "Width of the network that reads the comparison."
+    "With feedback: width of the network that reads the comparison."
     gains: CodeGains = field(default_factory=CodeGains)
     "Units of the last layer."
 
@@ -82,10 +82,8 @@ def build_encoder(
     head = CodeHead(backbone.out_features, layout, config.gains)
     if not config.feedback:
         return Encoder(backbone, head)
-    if decoder is None or backbone.map_channels is None:
-        raise ValueError(
-            "feedback needs the backbone mobilenet or efficientnet, and the decoder of the face model"
-        )
-    return Encoder(
-        backbone, head, Feedback(decoder, head, backbone.map_channels, config.hidden), config.feedback
-    )
+    if config.feedback < 0:
+        raise ValueError(f"feedback is a number of rounds, 0 for none, got {config.feedback}")
+    if decoder is None:
+        raise ValueError("feedback compares with the face model; give build_encoder its decoder")
+    return Encoder(backbone, head, Feedback(decoder, backbone, head, config.hidden), config.feedback)

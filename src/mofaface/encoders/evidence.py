@@ -26,8 +26,9 @@ from mofaface.sampling import sample_bilinear
 # The picture is read at half its size: its noise is less and its slopes reach further.
 SHRINK = 2
 # Weight of the photometric term, as in the loss, and those that damp a step: of the landmarks, which stay where they are
-# seen, of the squares of α and δ, of the pose and of the light.
-PHOTO, HELD, ALPHA, DELTA, POSE, LIGHT = 1.92, 10.0, 1e-4, 8e-5, 1e-5, 0.24
+# seen, of the squares of α and δ, of the pose and of the light. A step minimises half of squares: the weights of the
+# default recipe's priors, twice.
+PHOTO, HELD, ALPHA, DELTA, POSE, LIGHT = 1.92, 10.0, 2e-4, 1.6e-4, 1e-5, 0.24
 # Units of a pose step: a tenth of a radian, ten millimetres.
 TURN, MOVE = 0.1, 10.0
 # Share of the mean square of the reflectance basis that damps the reading of β.
@@ -50,36 +51,40 @@ class Evidence:
     places: Float[Tensor, "batch points 2"]
     """Where the points are seen, pixels of the crop."""
     residual: Float[Tensor, "batch points 3"]
-    """The picture without the light, minus the reflectance; zero where a point is not seen."""
+    """The picture without the light, minus the reflectance, at most half; zero where a point is not seen."""
     step: Code
     """The change of each part of the code that would explain it, the other parts held."""
 
 
-def choose_points(model: FaceModel, count: int) -> Int[Tensor, "{count} 4"]:
-    """Vertices spread over the compared part of the face, the 68 landmarks first, each with three of its neighbours.
+def choose_points(model: FaceModel, most: int) -> Int[Tensor, "points 4"]:
+    """At most so many vertices spread over the compared part of the face, the 68 landmarks first, each with three others.
 
-    Each next one is the vertex farthest from all before; neighbours follow each other counter-clockwise, seen from
-    outside. Raises ValueError for fewer points than landmarks or more than there are vertices to compare.
+    Each next vertex is the one farthest from all before. The three others are neighbours that follow each other
+    counter-clockwise, seen from outside; of a corner that has only two, the vertex itself is the third. Raises ValueError
+    for fewer points than landmarks, and for a landmark that no triangle has.
     """
     coarse, kept = model.coarse(), model.arrays.coarse_vertices
-    x = coarse.mean_shape
-    chosen = coarse.landmarks_68.tolist()
-    most = max(int(coarse.frontal.sum()), len(chosen))
-    if not len(chosen) <= count <= most:
-        raise ValueError(f"{len(chosen)} to {most} points of this face model can be compared, got {count}")
-    nearest = torch.where(coarse.frontal, torch.cdist(x, x[chosen]).amin(1), -1.0)
-    while len(chosen) < count:
+    x, chosen = coarse.mean_shape, coarse.landmarks_68.tolist()
+    in_mesh = torch.zeros_like(coarse.frontal).index_fill(0, coarse.triangles.flatten(), True)
+    if most < len(chosen) or not in_mesh[chosen].all():
+        bare = coarse.landmarks_68[~in_mesh[chosen]].tolist()
+        raise ValueError(
+            f"feedback needs {len(chosen)} points or more, got {most}"
+            if most < len(chosen)
+            else f"feedback needs triangles at every landmark; vertices {bare} of face model '{model.name}' have none"
+        )
+    candidates = coarse.frontal & in_mesh
+    nearest = torch.where(candidates, torch.cdist(x, x[chosen]).amin(1), -1.0)
+    while len(chosen) < min(most, max(int(candidates.sum()), len(chosen))):
         chosen.append(int(nearest.argmax()))
         nearest = torch.minimum(nearest, (x - x[chosen[-1]]).norm(dim=-1))
     rings = _rings(coarse.triangles, chosen)
-    rows = [[v, *(rings[v][k * len(rings[v]) // 3] for k in range(3))] for v in chosen]
-    if kept is not None and len(kept) == coarse.vertices:
-        return torch.from_numpy(kept.astype(np.int64))[torch.tensor(rows)]
-    return torch.tensor(rows)
+    rows = torch.tensor([[v, *(rings[v][k * len(rings[v]) // 3] for k in range(3))] for v in chosen])
+    return rows if coarse is model or kept is None else torch.from_numpy(kept.astype(np.int64))[rows]
 
 
 def _rings(triangles: Int[Tensor, "faces 3"], vertices: list[int]) -> dict[int, list[int]]:
-    """The neighbours of some vertices in the order around each; at a border of the mesh, the vertex itself comes last."""
+    """The neighbours of some vertices in the order around each; the vertex itself is added to fewer than three."""
     edges: dict[int, dict[int, int]] = {v: {} for v in vertices}
     for corners in triangles.tolist():
         for k in range(3):
@@ -87,13 +92,24 @@ def _rings(triangles: Int[Tensor, "faces 3"], vertices: list[int]) -> dict[int, 
                 edges[corners[k]][corners[(k + 1) % 3]] = corners[(k + 2) % 3]
     rings = {}
     for v, following in edges.items():
-        starts = set(following) - set(following.values()) or set(following)
-        first = next(u for u in following if u in starts)
-        ring = [first]
-        while ring[-1] in following and following[ring[-1]] != first:
-            ring.append(following[ring[-1]])
+        # At a border of the mesh the ring begins where no edge leads to.
+        starts = [u for u in following if u not in following.values()]
+        ring = [starts[0] if starts else next(iter(following))]
+        # Where more than two triangles share an edge, the way around may come back to its middle.
+        while (after := following.get(ring[-1])) is not None and after not in ring:
+            ring.append(after)
         rings[v] = ring if len(ring) > 2 else [*ring, v]
     return rings
+
+
+class _Shared:
+    """A face model that is no part of the network: it is neither moved nor copied with it."""
+
+    def __init__(self, model: FaceModel):
+        self.model = model
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "_Shared":
+        return self
 
 
 class FacePoints(nn.Module):
@@ -103,9 +119,9 @@ class FacePoints(nn.Module):
     """
 
     points: Tensor
+    corners: Tensor
     mean_shape: Tensor
-    shape_basis: Tensor
-    places: Tensor
+    geometry_basis: Tensor
     own_basis: Tensor
     mean_reflectance: Tensor
     reflectance_basis: Tensor
@@ -113,26 +129,26 @@ class FacePoints(nn.Module):
     compared: Tensor
     damping: Tensor
 
-    def __init__(self, decoder: Decoder, count: int):
+    def __init__(self, decoder: Decoder, most: int):
+        """Raises ValueError for fewer points than landmarks."""
         super().__init__()
         self.camera: Camera = decoder.camera
-        self.layout = decoder.model.layout
-        # In a tuple: the face model is no part of the network.
-        self._model = (decoder.model,)
-        self.register_buffer("points", choose_points(decoder.model, count))
+        self._shared = _Shared(decoder.model)
+        self.register_buffer("points", choose_points(decoder.model, most))
         self._read_model()
-
-    def _load_from_state_dict(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
-        super()._load_from_state_dict(*args, **kwargs)
-        self._read_model()
+        self.register_load_state_dict_post_hook(lambda module, _: module._read_model())
 
     def _read_model(self) -> None:
         """Read the rows of the chosen points."""
-        model, device = self._model[0], self.points.device
+        model, device = self._shared.model, self.points.device
         points = self.points.to(model.mean_shape.device)
         if int(points.min()) < 0 or int(points.max()) >= model.vertices:
-            raise ValueError(f"points are vertices of another face model than one of {model.vertices}")
-        rows, places = torch.unique(points, return_inverse=True)
+            raise ValueError(
+                f"feedback compares vertex {int(points.max())}, and face model '{model.name}' has {model.vertices}; "
+                "give the face model that the weights were trained with"
+            )
+        # Every vertex once, and where each point and its neighbours are among them.
+        rows, corners = torch.unique(points, return_inverse=True)
         own = points[:, 0]
         basis = torch.cat((model.shape_basis, model.expression_basis), -1)
         colours = model.reflectance_basis[own].flatten(0, 1)
@@ -141,9 +157,9 @@ class FacePoints(nn.Module):
         shapes, expressions = model.shape_basis.shape[-1], model.expression_basis.shape[-1]
         sizes = ((ALPHA, shapes), (DELTA, expressions), (POSE, 6))
         for name, tensor in {
+            "corners": corners,
             "mean_shape": model.mean_shape[rows].flatten(),
-            "shape_basis": basis[rows].flatten(0, 1).mT,
-            "places": places,
+            "geometry_basis": basis[rows].flatten(0, 1).mT,
             "own_basis": basis[own],
             "mean_reflectance": model.mean_reflectance[own].flatten(),
             "reflectance_basis": colours.mT,
@@ -156,11 +172,11 @@ class FacePoints(nn.Module):
     @torch.no_grad()
     def forward(self, readings: Float[Tensor, "batch 9 half_height half_width"], code: Code) -> Evidence:
         """What a picture, prepared by `readings_of`, says of the codes."""
-        V = torch.addmm(self.mean_shape, torch.cat((code.alpha, code.delta), -1), self.shape_basis)
+        V = torch.addmm(self.mean_shape, torch.cat((code.alpha, code.delta), -1), self.geometry_basis)
         V = V.unflatten(-1, (-1, 3))
         R, t = extrinsics(rotation_matrix(code.rotation), code.translation, self.camera)
         # Each point and its three neighbours.
-        x, a, b, c = (V @ R.mT + t[:, None]).index_select(1, self.places.mT.flatten()).chunk(4, 1)
+        x, a, b, c = (V @ R.mT + t[:, None]).index_select(1, self.corners.mT.flatten()).chunk(4, 1)
         n = normalise(torch.linalg.cross(b - a, c - a))
         reflectance = torch.addmm(self.mean_reflectance, code.beta, self.reflectance_basis).unflatten(
             -1, (-1, 3)
@@ -197,7 +213,7 @@ class FacePoints(nn.Module):
         slopes: Float[Tensor, "batch points channels 2"],
         missing: Float[Tensor, "batch points channels"],
         weight: Float[Tensor, "batch points"],
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Float[Tensor, "batch modes"], Float[Tensor, "batch 3"], Float[Tensor, "batch 3"]]:
         """The step of (α, δ), of the rotation vector and of the translation, colours held."""
         J, turns = self._projected(x, places), self._turns(code)
         # How strongly each point is pulled, and what that is for every unknown.
@@ -222,8 +238,9 @@ class FacePoints(nn.Module):
     ) -> Float[Tensor, "batch points 2 3"]:
         """∂u/∂x, pixels per mm in camera space."""
         J = x.new_zeros(*x.shape[:2], 2, 3)
-        J[..., 0, 0] = J[..., 1, 1] = self.camera.focal / x[..., 2]
-        J[..., 2] = -(places - places.new_tensor(self.camera.principal)) / x[..., 2:]
+        z = x[..., 2:].clamp(min=self.camera.nearest)
+        J[..., 0, 0] = J[..., 1, 1] = self.camera.focal / z[..., 0]
+        J[..., 2] = -(places - places.new_tensor(self.camera.principal)) / z
         return J
 
     def _turns(self, code: Code) -> Float[Tensor, "batch axes 3 3"]:
@@ -234,7 +251,11 @@ class FacePoints(nn.Module):
         return (R[:, :3] - R[:, 3:]) / (2 * _TURNED) * TURN
 
     def _derivative(
-        self, J: Tensor, R: Tensor, turns: Tensor, V: Tensor
+        self,
+        J: Float[Tensor, "batch points 2 3"],
+        R: Float[Tensor, "batch 3 3"],
+        turns: Float[Tensor, "batch axes 3 3"],
+        V: Float[Tensor, "batch points 3"],
     ) -> Float[Tensor, "batch points 2 modes"]:
         """∂u/∂(α, δ, pose) of the first points, pixels; the pose in its units."""
         modes = torch.einsum("bpij,pjk->bpik", J @ R[:, None], self.own_basis[: V.shape[1]])
@@ -242,7 +263,12 @@ class FacePoints(nn.Module):
         return torch.cat((modes, J @ around, J * MOVE), -1)
 
 
-def _light(n: Tensor, reflectance: Tensor, missing: Tensor, weight: Tensor) -> Float[Tensor, "batch 9 3"]:
+def _light(
+    n: Float[Tensor, "batch points 3"],
+    reflectance: Float[Tensor, "batch points channels"],
+    missing: Float[Tensor, "batch points channels"],
+    weight: Float[Tensor, "batch points"],
+) -> Float[Tensor, "batch 9 channels"]:
     """The step of γ, everything else held: nine unknowns for each channel."""
     H = harmonics(n)
     pairs = (H[..., :, None] * H[..., None, :]).flatten(2)
@@ -252,10 +278,13 @@ def _light(n: Tensor, reflectance: Tensor, missing: Tensor, weight: Tensor) -> F
     return _solve(matrix, target[..., None])[..., 0].mT
 
 
-def _solve(matrix: Float[Tensor, "*batch n n"], target: Float[Tensor, "*batch n k"]) -> Tensor:
-    """The solution for symmetric, positive definite matrices, which damped ones are."""
-    factor, _ = torch.linalg.cholesky_ex(matrix)
-    return torch.cholesky_solve(target, factor)
+def _solve(
+    matrix: Float[Tensor, "*batch n n"], target: Float[Tensor, "*batch n k"]
+) -> Float[Tensor, "*batch n k"]:
+    """The solution for positive definite matrices, which damped ones are; zero where rounding made them others."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    solution = torch.cholesky_solve(target, factor)
+    return torch.where((failed != 0)[..., None, None], torch.zeros_like(solution), solution)
 
 
 def readings_of(

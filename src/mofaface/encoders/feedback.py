@@ -1,6 +1,6 @@
 """A network that compares its answer with the picture and corrects it (iterative error feedback, Carreira et al. 2016).
 
-One pass of a network cannot see how well its answer fits. Here the face model says at some hundred points of the face
+One pass of a network cannot see how well its answer fits. Here the face model says at some thousand points of the face
 what the picture has that the answer does not explain (evidence.py); a small network reads that, with what the
 backbone's maps show at the same places, and corrects the answer. The same weights serve every round.
 """
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mofaface.decoder import Decoder
-from mofaface.encoders.backbone import Maps
+from mofaface.encoders.backbone import Backbone, Maps
 from mofaface.encoders.evidence import TURN, FacePoints
 from mofaface.encoders.head import CodeHead
 from mofaface.sampling import sample_bilinear
@@ -36,16 +36,19 @@ class Feedback(nn.Module):
     units: Tensor
     scales: Tensor
 
-    def __init__(self, decoder: Decoder, head: CodeHead, maps: tuple[int, int], hidden: int):
-        """`maps` is how many channels the fine and the coarse map of the backbone have."""
+    def __init__(self, decoder: Decoder, backbone: Backbone, head: CodeHead, hidden: int):
+        """Raises ValueError for a backbone without maps."""
         super().__init__()
         layout = decoder.model.layout
         self.layout = layout
+        self.evidence = FacePoints(decoder, POINTS)
         # Little face models have fewer points to compare.
-        most = max(int(decoder.model.coarse().frontal.sum()), len(decoder.model.landmarks_68))
-        self.evidence = FacePoints(decoder, min(POINTS, most))
-        self.shown, self.mapped = min(SHOWN, most), min(MAPPED, most)
-        self.fine, self.coarse = (nn.Linear(channels, CHANNELS) for channels in maps)
+        points = len(self.evidence.points)
+        self.shown, self.mapped = min(SHOWN, points), min(MAPPED, points)
+        if backbone.map_channels is None:
+            raise ValueError(f"feedback needs the backbone mobilenet or efficientnet, got {backbone.name}")
+        self.strides, self.input_size = backbone.map_strides, backbone.preprocess.format.size
+        self.fine, self.coarse = (nn.Linear(channels, CHANNELS) for channels in backbone.map_channels)
         seen = self.shown * 3 + 2 * layout.size + self.mapped * CHANNELS * 2
         self.first, self.second = nn.Linear(seen, hidden), nn.Linear(hidden, hidden)
         self.last = nn.Linear(hidden, layout.size)
@@ -74,16 +77,21 @@ class Feedback(nn.Module):
             code = code.detach()
             found = self.evidence(readings, self.layout.unpack(code))
             step = self.layout.pack(found.step)
-            size = self.evidence.camera.size
-            looked_up = [
-                layer(
-                    sample_bilinear(seen.float(), found.places[:, : self.mapped] / size * seen.shape[-1])
-                ).flatten(1)
-                for layer, seen in zip((self.coarse, self.fine), maps[::-1], strict=True)
-            ]
+            fine, coarse = self._looked_up(found.places[:, : self.mapped], maps)
             residual = found.residual[:, : self.shown].flatten(1)
-            parts = (residual * RESIDUAL, step * self.scales, code / self.units, *looked_up)
+            parts = (residual * RESIDUAL, step * self.scales, code / self.units, coarse, fine)
             x = torch.cat(parts, 1)
             x = F.layer_norm(x, x.shape[1:])
             correction = self.last(F.relu(self.second(F.relu(self.first(x)))))
             return code + correction * GAIN * self.units + self.share * step
+
+    def _looked_up(
+        self, places: Float[Tensor, "batch mapped 2"], maps: Maps
+    ) -> tuple[Float[Tensor, "batch seen"], Float[Tensor, "batch seen"]]:
+        """What the maps show at places in the crop, pixels."""
+        inside = places * (self.input_size / self.evidence.camera.size)
+        fine, coarse = (
+            layer(sample_bilinear(seen.float(), (inside - 0.5) / stride + 0.5)).flatten(1)
+            for layer, seen, stride in zip((self.fine, self.coarse), maps, self.strides, strict=True)
+        )
+        return fine, coarse

@@ -21,7 +21,7 @@ from mofaface.encoders.preprocess import InputFormat
 Readout = Literal["grid", "narrow", "average"]
 # Both networks widen to so many channels at the end.
 LAST_CHANNELS = 1280
-FINE_STRIDE, COARSE_STRIDE, MIDDLE_STRIDE, LAST_STRIDE = 4, 8, 16, 32
+MIDDLE_STRIDE, LAST_STRIDE = 16, 32
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class InvertedResiduals(Backbone):
         seen = (plan.channels(MIDDLE_STRIDE), last)
         self.readout = None if readout == "average" else GridReadout(input_size, *readout_channels, seen)
         self.out_features = last + (self.readout.out_features if self.readout else 0)
-        self.map_channels = plan.channels(FINE_STRIDE), plan.channels(COARSE_STRIDE)
+        self.map_channels = plan.channels(self.map_strides[0]), plan.channels(self.map_strides[1])
 
     def forward(self, images: Float[Tensor, "batch 3 _ _"]) -> Float[Tensor, "batch features"]:
         return self.features_and_maps(images)[0]
@@ -174,7 +174,7 @@ class InvertedResiduals(Backbone):
         self, images: Float[Tensor, "batch 3 _ _"]
     ) -> tuple[Float[Tensor, "batch features"], Maps]:
         x, maps, before = self.preprocess(images).contiguous(memory_format=torch.channels_last), [], 0
-        for stride in (FINE_STRIDE, COARSE_STRIDE, MIDDLE_STRIDE):
+        for stride in (*self.map_strides, MIDDLE_STRIDE):
             layers = self.plan.until(stride)
             x = self.features[before:layers](x)
             maps.append(x)

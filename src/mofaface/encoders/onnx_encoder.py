@@ -12,7 +12,10 @@ from mofaface.engines import Session
 
 
 class OnnxEncoder:
-    """Crops, RGB in [0, 1] → Code, as the encoder that it was made from answers at that moment."""
+    """Crops, RGB in [0, 1] → Code, as the encoder that it was made from answers at that moment.
+
+    Feedback remains that encoder's own.
+    """
 
     def __init__(self, encoder: Encoder):
         """Raises UnknownOperation for a backbone that the graph has no words for."""

@@ -163,8 +163,14 @@ def errors_on_points(
 
 def eye_distance(truth: Points) -> float:
     """Distance of the eye centres of five points, or of the outer corners of 68, pixels."""
+    return float(np.linalg.norm(_across(truth)))
+
+
+def _across(truth: Points) -> Float[np.ndarray, "2"]:
+    """From the person's right eye to the left one, pixels."""
     right, left = (36, 45) if len(truth) == 68 else (0, 1)
-    return float(np.linalg.norm(truth[left] - truth[right]))
+    across: Float[np.ndarray, 2] = truth[left] - truth[right]
+    return across
 
 
 def person_of(name: str) -> str:
@@ -226,10 +232,14 @@ def without_offsets(
     What two sources call a landmark may differ by a constant; what is left is error. A person's own faces have no say, so
     that nothing of the error is learned away.
     """
-    names = np.array(people)
-    return np.stack(
-        [offset - offsets[names != name].mean(0) for offset, name in zip(offsets, names, strict=True)]
+    _, person = np.unique(people, return_inverse=True)
+    own = np.zeros((person.max() + 1, *offsets.shape[1:]))
+    np.add.at(own, person, offsets)
+    others = len(person) - np.bincount(person)[person]
+    left: Float[np.ndarray, "faces points 2"] = (
+        offsets - (offsets.sum(0) - own[person]) / others[:, None, None]
     )
+    return left
 
 
 def _nearest(faces: list[Found], truth: Points) -> PointErrors | None:
@@ -241,12 +251,8 @@ def _errors(face: Found, truth: Points) -> PointErrors:
     same: Callable[[np.ndarray], np.ndarray] = five_points if len(truth) == 5 else np.asarray
     own = None if face.detector_68 is None else same(face.detector_68) - truth
     offset = same(face.landmarks_68) - truth
-    return PointErrors(offset, eye_distance(truth), face.scale, own, _tilt(truth))
-
-
-def _tilt(truth: Points) -> float:
-    across = truth[45] - truth[36] if len(truth) == 68 else truth[1] - truth[0]
-    return float(np.arctan2(across[1], across[0]))
+    x, y = _across(truth)
+    return PointErrors(offset, eye_distance(truth), face.scale, own, float(np.arctan2(y, x)))
 
 
 def _read(data: Path | bytes) -> Photo | None:

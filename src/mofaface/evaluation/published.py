@@ -80,6 +80,6 @@ METRICS: dict[str, Metric] = {
     "all_68": Metric("68 points over outer-eye distance", "%", factor=100),
     "all_68_px": Metric("68 points", "px at 240"),
     "loss_46": Metric("46 points over outer-eye distance", "%", factor=100),
-    "without_offsets": Metric("the same without each point's constant offset", "%", factor=100),
+    "without_offsets": Metric("the main figure without each point's constant offset", "%", factor=100),
     "detector": Metric("the same for the landmark detector", "%", factor=100),
 }

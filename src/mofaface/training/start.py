@@ -33,14 +33,14 @@ def carry_encoder(old: Encoder, own: FaceModel, camera: Camera, encoder: Encoder
     that and their last layer, the meshes in their triangles, or the face models of two networks with feedback.
     """
     both = old.feedback is not None and encoder.feedback is not None
+    if both and own.digest != model.digest:
+        raise ValueError(
+            "feedback reads the codes of one face model; to change the model, start without it (--encoder.feedback 0)"
+        )
     states = [_state(e, both) for e in (old, encoder)]
     if {n: t.shape for n, t in states[0].items()} != {n: t.shape for n, t in states[1].items()}:
         raise ValueError(
             "training starts from weights of the same network; these are of another (--encoder.…)"
-        )
-    if both and own.digest != model.digest:
-        raise ValueError(
-            "feedback reads the codes of one face model; to change the model, start without it (--encoder.feedback 0)"
         )
     encoder.load_state_dict(states[0], strict=False)
     if own.digest == model.digest:

@@ -49,7 +49,7 @@ class Step:
         """Learn from this process's part of a batch; unless its loss or gradient is no number, then nothing changes."""
         config = self.config
         self.encoder.train()
-        statistics = Statistics(self.encoder.buffers())
+        statistics = Statistics(_statistics(self.encoder))
         with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=config.bfloat16):
             answers = self.encoder.answers(batch.image)
         # Every answer is learned from, also those that feedback corrects.
@@ -146,7 +146,13 @@ def update_average(
 
 
 def _tensors(module: torch.nn.Module) -> list[Tensor]:
-    return [*(p.detach() for p in module.parameters()), *module.buffers()]
+    """What is learned: weights and statistics, and nothing that stays as it is."""
+    return list(module.state_dict().values())
+
+
+def _statistics(module: torch.nn.Module) -> list[Tensor]:
+    weights = {name for name, _ in module.named_parameters()}
+    return [tensor for name, tensor in module.state_dict().items() if name not in weights]
 
 
 def landmark_values(

@@ -47,6 +47,10 @@ class Trainer:
         self.config, self.processes = config, processes
         if fresh:
             check_start(config)
+        if config.encoder.feedback and config.compare_below is not None:
+            raise ValueError(
+                "feedback compares the whole frontal part; leave out --compare-below or --encoder.feedback"
+            )
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
