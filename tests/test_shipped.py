@@ -67,3 +67,15 @@ def test_the_network_without_landmarks_sees_the_same_faces(reconstruct):
         apart = np.linalg.norm(one.landmarks_68 - two.landmarks_68, axis=1).mean()
         assert apart < 6 * one.crop.photo_from_crop.scale  # pixels of the crop
         assert two.photometric_error < 0.2
+
+
+def test_feedback_comes_closer_to_the_photos_and_keeps_the_landmarks(reconstruct):
+    other = mofaface.load("accurate")
+    errors = []
+    for path in EXAMPLES:
+        [one], [two] = reconstruct(path), other(path)
+        apart = np.linalg.norm(one.landmarks_68 - two.landmarks_68, axis=1).mean()
+        assert apart < 4 * one.crop.photo_from_crop.scale  # pixels of the crop
+        errors.append((one.photometric_error, two.photometric_error))
+    before, after = np.array(errors).mean(0)
+    assert after < 0.93 * before
