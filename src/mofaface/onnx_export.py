@@ -133,7 +133,9 @@ def export_onnx(autoencoder: Autoencoder, path: Path, weights: str) -> tuple[Pat
 
     Raises ImportError where the packages of the extra "export" are missing, ValueError for a network with feedback.
     """
-    if getattr(autoencoder.encoder, "feedback", None) is not None:
+    encoder = autoencoder.encoder
+    assert isinstance(encoder, Encoder)  # a weights file holds nothing else
+    if encoder.feedback is not None:
         raise ValueError(
             f"weights '{weights}' correct their answer by solving equations, which ONNX has no words for; "
             "export weights without feedback, such as 'fast'"
@@ -149,8 +151,6 @@ def export_onnx(autoencoder: Autoencoder, path: Path, weights: str) -> tuple[Pat
         "camera": json.dumps(asdict(decoder.camera)),
         "weights": weights,
     }
-    encoder = autoencoder.encoder
-    assert isinstance(encoder, Encoder)
     paths = onnx_paths(path)
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     # Two of a batch: torch takes a size of 1 for a constant.

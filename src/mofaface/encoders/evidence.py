@@ -66,12 +66,11 @@ def choose_points(model: FaceModel, most: int) -> Int[Tensor, "points 4"]:
     coarse, kept = model.coarse(), model.arrays.coarse_vertices
     x, chosen = coarse.mean_shape, coarse.landmarks_68.tolist()
     in_mesh = torch.zeros_like(coarse.frontal).index_fill(0, coarse.triangles.flatten(), True)
-    if most < len(chosen) or not in_mesh[chosen].all():
-        bare = coarse.landmarks_68[~in_mesh[chosen]].tolist()
+    if most < len(chosen):
+        raise ValueError(f"feedback needs {len(chosen)} points or more, got {most}")
+    if bare := coarse.landmarks_68[~in_mesh[chosen]].tolist():
         raise ValueError(
-            f"feedback needs {len(chosen)} points or more, got {most}"
-            if most < len(chosen)
-            else f"feedback needs triangles at every landmark; vertices {bare} of face model '{model.name}' have none"
+            f"feedback needs triangles at every landmark; vertices {bare} of face model '{model.name}' have none"
         )
     candidates = coarse.frontal & in_mesh
     nearest = torch.where(candidates, torch.cdist(x, x[chosen]).amin(1), -1.0)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mofaface.decoder import Decoder
 from mofaface.encoders.backbone import Backbone, Maps
-from mofaface.encoders.evidence import TURN, FacePoints
+from mofaface.encoders.evidence import MOVE, TURN, FacePoints
 from mofaface.encoders.head import CodeHead
 from mofaface.sampling import sample_bilinear
 
@@ -25,7 +25,14 @@ CHANNELS = 16
 SHARES = {"alpha": 0.5, "delta": 0.5, "beta": 0.5, "rotation": 0.5, "translation": 0.5, "gamma": 0.3}
 # What brings the parts of the evidence to order one.
 RESIDUAL = 20.0
-STEPS = {"alpha": 3.0, "delta": 3.0, "beta": 2.0, "rotation": 3.0 / TURN, "translation": 0.3, "gamma": 10.0}
+STEPS = {
+    "alpha": 3.0,
+    "delta": 3.0,
+    "beta": 2.0,
+    "rotation": 3.0 / TURN,
+    "translation": 3.0 / MOVE,
+    "gamma": 10.0,
+}
 # Share of a unit of the code that one unit of the output means.
 GAIN = 0.3
 

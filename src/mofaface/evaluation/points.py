@@ -169,8 +169,7 @@ def eye_distance(truth: Points) -> float:
 def _across(truth: Points) -> Float[np.ndarray, "2"]:
     """From the person's right eye to the left one, pixels."""
     right, left = (36, 45) if len(truth) == 68 else (0, 1)
-    across: Float[np.ndarray, 2] = truth[left] - truth[right]
-    return across
+    return np.asarray(truth[left] - truth[right])
 
 
 def person_of(name: str) -> str:
