@@ -2,22 +2,16 @@
 
 import json
 import sys
-from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 from face_photos import EXAMPLES, needs_examples
-from little_corpus import TINY
 from PIL import Image
 
 from mofaface import cli, commands_models
 from mofaface.cli import main, missing_package, parse
 from mofaface.commands_photos import parse_outputs
-from mofaface.decoder import Decoder
-from mofaface.encoders import build_encoder
-from mofaface.face_models.container import read_face_model
-from mofaface.weights import write_weights
 
 PHOTO = str(EXAMPLES / "congress_C001072.jpg")
 
@@ -191,20 +185,6 @@ def test_train_then_resume_through_the_command_line(run, corpus_path, model_path
     assert sorted(set(seen)) == [0, 1, 2, 3]
     code, _, err = run("train", "--resume", tmp_path / "nothing")
     assert code == 1 and "is neither" in err
-
-
-def test_evaluate_measures_the_average_face_of_a_network_with_feedback_too(
-    run, corpus_path, model_path, tmp_path
-):
-    model, weights = read_face_model(model_path), tmp_path / "feedback.safetensors"
-    config = replace(TINY, feedback=1, hidden=8)
-    encoder = build_encoder(config, model.layout, decoder=Decoder(model))
-    write_weights(weights, encoder.state_dict(), config, Decoder(model), {"iteration": 0})
-    options = ("--corpus", corpus_path, "--model", model_path, "--weights", weights)
-    for untrained in ((), ("--untrained",)):
-        code, _, _ = run("evaluate", *options, *untrained, "--out", tmp_path / "f.json")
-        figures = json.loads((tmp_path / "f.json").read_text())
-        assert code == 0 and (figures["plausibility"]["alpha"]["rms"]["mean"] == 0) == bool(untrained)
 
 
 def test_evaluate_prints_the_figures_beside_the_papers(run, corpus_path, network, tmp_path):

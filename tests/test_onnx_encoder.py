@@ -75,12 +75,12 @@ def test_a_network_beyond_the_vocabulary_is_an_error_that_names_the_operation():
 
 def test_pictures_of_a_batch_may_not_be_mixed():
     with pytest.raises(UnknownOperation, match="may not be mixed"):
-        onnx_graph(lambda x: (x.reshape(-1, 4),), torch.zeros(2, 8))
+        onnx_graph(lambda x: x.reshape(-1, 4), torch.zeros(2, 8))
 
 
 def test_what_does_not_depend_on_the_picture_is_one_constant():
     scale = torch.rand(8)
-    graph = onnx_graph(lambda x: (x * (scale * 2 + 1).rsqrt(),), torch.zeros(2, 8)).graph
+    graph = onnx_graph(lambda x: x * (scale * 2 + 1).rsqrt(), torch.zeros(2, 8)).graph
     assert [node.op_type for node in graph.node] == ["Mul", "Identity"] and len(graph.initializer) == 1
 
 

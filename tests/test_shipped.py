@@ -69,8 +69,9 @@ def test_the_network_without_landmarks_sees_the_same_faces(reconstruct):
         assert two.photometric_error < 0.2
 
 
-def test_feedback_comes_closer_to_the_photos_and_keeps_the_landmarks(reconstruct):
+def test_the_accurate_network_comes_closer_to_the_photos_and_keeps_the_landmarks(reconstruct):
     other = mofaface.load("accurate")
+    assert other.refiner is not None and other.refiner.steps == 12
     errors = []
     for path in EXAMPLES:
         [one], [two] = reconstruct(path), other(path)
@@ -78,4 +79,4 @@ def test_feedback_comes_closer_to_the_photos_and_keeps_the_landmarks(reconstruct
         assert apart < 4 * one.crop.photo_from_crop.scale  # pixels of the crop
         errors.append((one.photometric_error, two.photometric_error))
     before, after = np.array(errors).mean(0)
-    assert after < 0.93 * before
+    assert after < 0.85 * before

@@ -10,8 +10,10 @@ from mofaface.decoder import Decoder, Face
 class Autoencoder(nn.Module):
     """Encoder and decoder joined; both are passed in."""
 
-    def __init__(self, encoder: nn.Module, decoder: Decoder):
+    def __init__(self, encoder: nn.Module, decoder: Decoder, refine: int = 0):
+        """`refine` is how many steps of a Refiner its weights shall be followed by; nothing here takes them."""
         super().__init__()
+        self.refine = refine
         self.encoder = encoder
         self.decoder = decoder
 

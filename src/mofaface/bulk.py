@@ -34,7 +34,7 @@ class Network:
     """Which faces of a photo."""
     engine: Engine = "auto"
     """What runs the networks."""
-    refine: int = 0
+    refine: int | None = None
     """Steps of the fit's optimiser after the network."""
 
 

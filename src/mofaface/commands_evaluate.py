@@ -57,8 +57,8 @@ class Evaluate:
     """Face model of the weights."""
     untrained: bool = False
     """Measure the average face instead of the network's answer: the state before training."""
-    refine: int = 0
-    """Steps of the fit's optimiser after the network, as `reconstruct --refine` takes."""
+    refine: int | None = None
+    """Steps that follow the network, as `reconstruct --refine` takes; without, what the weights ask for."""
     batch: int = 32
     """Photographs at once."""
     out: Path | None = None
@@ -94,8 +94,6 @@ class Evaluate:
         wanted = [self.points is not None, bool(self.scan), self.clip is not None, bool(self.run_folders)]
         if sum(wanted) + (self.corpus is not None and not wanted[0]) != 1:
             raise ValueError(rule)
-        if self.refine < 0:
-            raise ValueError(f"--refine is a number of steps, got {self.refine}")
         if self.batch < 1:
             raise ValueError(f"--batch is a number of photographs, at least 1; got {self.batch}")
 
@@ -107,27 +105,25 @@ class Evaluate:
         from mofaface.reconstruct import load
         from mofaface.weights import model_identity
 
-        reconstructor = load(self.weights, self.model, refine=self.refine)
+        # The average face is measured as it is.
+        reconstructor = load(self.weights, self.model, refine=0 if self.untrained else self.refine)
+        refiner = reconstructor.refiner
         model = reconstructor.autoencoder.decoder.model
         about = {
             "weights": reconstructor.weights,
             "model": model_identity(model),
             "untrained": self.untrained,
-            "refine": self.refine,
+            "refine": 0 if refiner is None else refiner.steps,
         }
         result = self._chosen(reconstructor)
         return replace(result, figures=about | result.figures)
 
     def _chosen(self, reconstructor: "Reconstructor") -> "Result":
         from mofaface.corpus import load_corpus
-        from mofaface.encoders import Encoder
 
         if self.untrained:
-            encoder = reconstructor.autoencoder.encoder
-            assert isinstance(encoder, Encoder)  # a weights file holds nothing else
-            for parameter in encoder.head.parameters():
+            for parameter in reconstructor.autoencoder.encoder.get_submodule("head").parameters():
                 parameter.zero_()
-            encoder.feedback = None  # it would correct the average face
         held_out = load_corpus(self.corpus, "validation") if self.corpus else None
         with Progress(console=console, transient=True) as bar:
             if self.points is not None:
@@ -142,12 +138,13 @@ class Evaluate:
     def _corpus(self, reconstructor: "Reconstructor", held_out: "CorpusSplit", bar: Progress) -> "Result":
         from mofaface.evaluation.on_corpus import evaluate_corpus
 
-        refine = reconstructor.refiner
         task = bar.add_task("photos", total=len(held_out))
-        # A refined photograph takes as long as a batch of others.
-        batch = 1 if refine else self.batch
+
+        def advance(count: int) -> None:
+            bar.advance(task, count)
+
         return evaluate_corpus(
-            reconstructor.autoencoder, held_out, batch, lambda n: bar.advance(task, n), refine
+            reconstructor.autoencoder, held_out, self.batch, advance, reconstructor.refiner
         )
 
     def _points(
@@ -197,8 +194,8 @@ class Sheet:
     """Trained weights: a shipped name or a file."""
     model: str = "open"
     """Face model of the weights."""
-    refine: int = 0
-    """Steps of the fit's optimiser after the network, as `reconstruct --refine` takes."""
+    refine: int | None = None
+    """Steps that follow the network, as `reconstruct --refine` takes; without, what the weights ask for."""
 
     def run(self) -> int:
         """Draw, write, and return the exit code."""

@@ -41,8 +41,8 @@ class Hold:
 class Landmarks:
     """Detected places of the model's 46 landmarks in pixels of the crop, with a confidence each."""
 
-    places: Float[Tensor, "1 46 2"]
-    confidence: Float[Tensor, "1 46"]
+    places: Float[Tensor, "batch 46 2"]
+    confidence: Float[Tensor, "batch 46"]
 
 
 class Tools:

@@ -243,11 +243,10 @@ class Linearisation:
 
 def projection(x_camera: Float[Tensor, "points 3"], camera: Camera) -> Float[Tensor, "points 2 3"]:
     """The derivative of `project` by points in camera space, pixels for a millimetre."""
-    nearest = 0.1 * camera.distance
-    z = x_camera[:, 2].clamp(min=nearest)
+    z = x_camera[:, 2].clamp(min=camera.nearest)
     P = x_camera.new_zeros(len(x_camera), 2, 3)
     P[:, 0, 0] = P[:, 1, 1] = camera.focal / z
-    away = torch.where(x_camera[:, 2] >= nearest, camera.focal / z**2, 0.0)
+    away = torch.where(x_camera[:, 2] >= camera.nearest, camera.focal / z**2, 0.0)
     P[:, :, 2] = -away[:, None] * x_camera[:, :2]
     return P
 

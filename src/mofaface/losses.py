@@ -36,6 +36,9 @@ class LossWeights:
     truth: float = 0.0
     """Weight of the distance from true codes, of a corpus of rendered faces alone: 0 in the paper."""
 
+    refined: float = 0.0
+    """Weight of the distance of the answer from where some steps of the refiner take it: 0 in the paper."""
+
     def __post_init__(self) -> None:
         for f in fields(self):
             if not 0 <= getattr(self, f.name) < float("inf"):

@@ -131,15 +131,8 @@ def onnx_paths(path: Path) -> tuple[Path, Path]:
 def export_onnx(autoencoder: Autoencoder, path: Path, weights: str) -> tuple[Path, Path]:
     """Write encoder and decoder and return their paths, those of `onnx_paths`.
 
-    Raises ImportError where the packages of the extra "export" are missing, ValueError for a network with feedback.
+    Raises ImportError where the packages of the extra "export" are missing.
     """
-    encoder = autoencoder.encoder
-    assert isinstance(encoder, Encoder)  # a weights file holds nothing else
-    if encoder.feedback is not None:
-        raise ValueError(
-            f"weights '{weights}' correct their answer by solving equations, which ONNX has no words for; "
-            "export weights without feedback, such as 'fast'"
-        )
     for package in ("onnx", "onnxscript"):  # torch would say it in many lines
         import_module(package)
     decoder = autoencoder.decoder
@@ -151,6 +144,8 @@ def export_onnx(autoencoder: Autoencoder, path: Path, weights: str) -> tuple[Pat
         "camera": json.dumps(asdict(decoder.camera)),
         "weights": weights,
     }
+    encoder = autoencoder.encoder
+    assert isinstance(encoder, Encoder)
     paths = onnx_paths(path)
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     # Two of a batch: torch takes a size of 1 for a constant.

@@ -212,12 +212,12 @@ def load(
     detector: DetectorName = "yunet",
     device: str | None = None,
     engine: Engine = "auto",
-    refine: int = 0,
+    refine: int | None = None,
 ) -> Reconstructor:
     """A reconstructor with trained weights (a shipped name or a file) for a face model ("open" or a file).
 
-    With `refine` so many steps of the fit's optimiser follow the network, for each face: closer to the photograph, and
-    several times slower.
+    So many steps as `refine` says follow the network (`Refiner`): closer to the photograph, and slower. Without, those that
+    the weights ask for: 12 for "accurate", none for the others that ship.
 
     The device is "cuda" where there is one and otherwise "cpu". Apple's GPU is used only if asked for ("mps"):
     older torch lacks the border padding of grid_sample there. On the CPU the networks run in ONNX Runtime where it is
@@ -227,4 +227,5 @@ def load(
     path = find_weights(weights)
     autoencoder = read_autoencoder(path, load_face_model(model))
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Reconstructor(autoencoder.to(chosen), detector, path.stem, engine, refine)
+    steps = autoencoder.refine if refine is None else refine
+    return Reconstructor(autoencoder.to(chosen), detector, path.stem, engine, steps)

@@ -1,8 +1,8 @@
 """Trained weights: one safetensors file that says which network it is, for which face model, and how it came.
 
 Format "mofaface-weights", version 1: tensors are the encoder's state (floating-point ones in float16 when
-shipped), the metadata holds `encoder` (its configuration), `face_model` (name, version, digest), `camera` and
-`training` as JSON.
+shipped), the metadata holds `encoder` (its configuration), `face_model` (name, version, digest), `camera`,
+`training` and, unless 0, `refine`, the steps that shall follow the network, as JSON.
 """
 
 import json
@@ -73,10 +73,11 @@ def write_weights(
     decoder: Decoder,
     training: dict[str, Any],
     dtype: torch.dtype = torch.float16,
+    refine: int = 0,
 ) -> None:
-    """Write an encoder's state as a weights file."""
+    """Write an encoder's state as a weights file; `refine` is the number of steps that shall follow it."""
     tensors = {name: _stored(t, dtype) for name, t in encoder_state.items()}
-    metadata = {
+    metadata: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "encoder": asdict(config),
@@ -84,6 +85,8 @@ def write_weights(
         "camera": asdict(decoder.camera),
         "training": training,
     }
+    if refine:
+        metadata["refine"] = refine
     write_tensors(path, tensors, metadata)
 
 
@@ -118,14 +121,14 @@ def read_autoencoder(path: Path, model: FaceModel) -> Autoencoder:
     _check_model(path, _part(path, metadata, "face_model", lambda plain: _Identity(**plain)), model)
     config = _part(path, metadata, "encoder", _encoder_config)
     camera = _part(path, metadata, "camera", lambda plain: Camera(**plain))
+    refine = _part(path, metadata, "refine", int) if "refine" in metadata else 0
     try:
-        decoder = Decoder(model, camera)
-        encoder = build_encoder(config, model.layout, decoder=decoder)
+        encoder = build_encoder(config, model.layout)
         encoder.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
     except (RuntimeError, ValueError, TypeError) as error:
         reason = str(error)[:300]
         raise WeightsError(f"{path} does not fit the encoder that it names: {reason}") from error
-    return Autoencoder(encoder, decoder).eval().requires_grad_(False)
+    return Autoencoder(encoder, Decoder(model, camera), refine).eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def _encoder_config(plain: dict[str, Any]) -> EncoderConfig:
     return EncoderConfig(**{**plain, "gains": CodeGains(**plain["gains"])})
 
 
-def _part(path: Path, metadata: dict[str, str], name: str, read: Callable[[dict[str, Any]], T]) -> T:
+def _part(path: Path, metadata: dict[str, str], name: str, read: Callable[[Any], T]) -> T:
     """One part of the metadata; raises WeightsError where it is missing or not what this version writes."""
     try:
         return read(json.loads(metadata[name]))

@@ -14,11 +14,10 @@ def test_the_network_has_the_parameters_of_its_authors():
 def test_maps_are_read_where_the_size_has_fallen_to_a_sixteenth_and_a_thirty_second():
     backbone = EfficientNetLite2(192, "narrow").eval()
     with torch.inference_mode():
-        until = backbone.plan.until(16)
-        middle = backbone.features[:until](torch.rand(1, 3, 192, 192))
-        last = backbone.features[until:](middle)
+        middle = backbone.features[: backbone.plan.middle](torch.rand(1, 3, 192, 192))
+        last = backbone.features[backbone.plan.middle :](middle)
         features = backbone(torch.rand(1, 3, 240, 240))
-    assert middle.shape == (1, backbone.plan.channels(16), 12, 12) == (1, 120, 12, 12)
+    assert middle.shape == (1, backbone.plan.middle_channels, 12, 12)
     assert last.shape == (1, 352, 6, 6)
     assert features.shape == (1, 32 * 12**2 + 96 * 6**2 + 352) == (1, backbone.out_features)
 

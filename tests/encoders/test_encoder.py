@@ -10,7 +10,7 @@ def test_the_groups_hold_every_parameter_once_and_z_moves_only_the_z_translation
     torch.manual_seed(0)
     encoder = build_encoder(EncoderConfig(input_size=64), LAYOUT).eval()
     groups = encoder.parameter_groups()
-    assert set(groups) == {"z", "backbone", "feedback", "rest"}
+    assert set(groups) == {"z", "backbone", "rest"}
     names = {id(parameter): name for name, parameter in encoder.named_parameters()}
     assert all(names[id(p)].startswith("backbone.features.") for p in groups["backbone"])
     assert {names[id(p)].split(".")[1] for p in groups["rest"]} == {"readout", "every"}

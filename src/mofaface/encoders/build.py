@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Literal
 
 from mofaface.code import CodeLayout
-from mofaface.decoder import Decoder
 from mofaface.encoders.alexnet import AlexNet
 from mofaface.encoders.backbone import Backbone
 from mofaface.encoders.efficientnet import EfficientNetLite2
 from mofaface.encoders.encoder import Encoder
-from mofaface.encoders.feedback import Feedback
 from mofaface.encoders.head import CodeGains, CodeHead
 from mofaface.encoders.inverted_residuals import Readout
 from mofaface.encoders.mobilenet import MobileNetV2
@@ -38,10 +36,6 @@ class EncoderConfig:
     "The first two: how many of the last blocks learn batch statistics although freeze_norm fixes all, or channels die."
     dropout: float = 0.5
     "The paper's networks: share of fc6 and fc7 features dropped while training."
-    feedback: int = 0
-    "The first two: rounds in which the network compares its answer with the picture and corrects it."
-    hidden: int = 384
-    "With feedback: width of the network that reads the comparison."
     gains: CodeGains = field(default_factory=CodeGains)
     "Units of the last layer."
 
@@ -66,24 +60,11 @@ def _build_backbone(config: EncoderConfig) -> Backbone:
 
 
 def build_encoder(
-    encoder: EncoderName | EncoderConfig,
-    layout: CodeLayout,
-    pretrained: str | Path | None = None,
-    decoder: Decoder | None = None,
+    encoder: EncoderName | EncoderConfig, layout: CodeLayout, pretrained: str | Path | None = None
 ) -> Encoder:
-    """A new encoder that predicts the zero code for every image; `pretrained` is a file for its backbone.
-
-    Feedback needs the `decoder` whose faces it compares with pictures, and corrects that prediction too.
-    """
+    """A new encoder that predicts the zero code for every image; `pretrained` is a file for its backbone."""
     config = EncoderConfig(backbone=encoder) if isinstance(encoder, str) else encoder
     backbone = _build_backbone(config)
     if pretrained is not None:
         load_pretrained(backbone, pretrained)
-    head = CodeHead(backbone.out_features, layout, config.gains)
-    if not config.feedback:
-        return Encoder(backbone, head)
-    if config.feedback < 0:
-        raise ValueError(f"feedback is a number of rounds, 0 for none, got {config.feedback}")
-    if decoder is None:
-        raise ValueError("feedback compares with the face model; give build_encoder its decoder")
-    return Encoder(backbone, head, Feedback(decoder, backbone, head, config.hidden), config.feedback)
+    return Encoder(backbone, CodeHead(backbone.out_features, layout, config.gains))

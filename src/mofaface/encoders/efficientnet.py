@@ -23,6 +23,7 @@ class EfficientNetLite2(InvertedResiduals):
             (6, 208, 5, 2, 5),
             (6, 352, 1, 1, 3),
         ),
+        middle=16,
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
         eps=1e-3,

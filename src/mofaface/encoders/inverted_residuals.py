@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mofaface.encoders.backbone import Backbone, Maps
+from mofaface.encoders.backbone import Backbone
 from mofaface.encoders.preprocess import InputFormat
 
 Readout = Literal["grid", "narrow", "average"]
@@ -30,6 +30,8 @@ class Plan:
 
     stages: tuple[tuple[int, int, int, int, int], ...]
     """Expansion, channels, blocks, stride of the first, kernel: a row for each stage."""
+    middle: int
+    """Blocks, with the first convolution, until the end of the sixteenth of the size, where the middle map is read."""
     mean: tuple[float, float, float]
     """What is subtracted from RGB in [0, 1]."""
     std: tuple[float, float, float]
@@ -46,17 +48,10 @@ class Plan:
             for block in range(blocks)
         ]
 
-    def until(self, stride: int) -> int:
-        """How many layers, the first convolution included, come until the end of the maps of 1/stride of the size."""
-        at, count = 2, 1
-        for _, _, s, _ in self.blocks:
-            at *= s
-            count += at <= stride
-        return count
-
-    def channels(self, stride: int) -> int:
-        """Channels of the last map of 1/stride of the size."""
-        return self.blocks[self.until(stride) - 2][1]
+    @property
+    def middle_channels(self) -> int:
+        """Channels of the middle map."""
+        return self.blocks[self.middle - 2][1]
 
     @property
     def narrow_channels(self) -> int:
@@ -162,29 +157,18 @@ class InvertedResiduals(Backbone):
         self.living_norm = living_norm
         self.features[:frozen_blocks].requires_grad_(False)
         last = plan.narrow_channels if readout == "narrow" else LAST_CHANNELS
-        seen = (plan.channels(MIDDLE_STRIDE), last)
+        seen = (plan.middle_channels, last)
         self.readout = None if readout == "average" else GridReadout(input_size, *readout_channels, seen)
         self.out_features = last + (self.readout.out_features if self.readout else 0)
-        self.map_channels = plan.channels(self.map_strides[0]), plan.channels(self.map_strides[1])
 
     def forward(self, images: Float[Tensor, "batch 3 _ _"]) -> Float[Tensor, "batch features"]:
-        return self.features_and_maps(images)[0]
-
-    def features_and_maps(
-        self, images: Float[Tensor, "batch 3 _ _"]
-    ) -> tuple[Float[Tensor, "batch features"], Maps]:
-        x, maps, before = self.preprocess(images).contiguous(memory_format=torch.channels_last), [], 0
-        for stride in (*self.map_strides, MIDDLE_STRIDE):
-            layers = self.plan.until(stride)
-            x = self.features[before:layers](x)
-            maps.append(x)
-            before = layers
-        fine, coarse, middle_map = maps
-        last_map = self.features[before:](middle_map)
+        prepared = self.preprocess(images).contiguous(memory_format=torch.channels_last)
+        middle_map = self.features[: self.plan.middle](prepared)
+        last_map = self.features[self.plan.middle :](middle_map)
         averages = last_map.mean(dim=(2, 3))
-        if self.readout is None:
-            return averages, (fine, coarse)
-        return torch.cat([self.readout(middle_map, last_map), averages], 1), (fine, coarse)
+        return (
+            averages if self.readout is None else torch.cat([self.readout(middle_map, last_map), averages], 1)
+        )
 
     def train(self, mode: bool = True) -> "InvertedResiduals":
         super().train(mode)

@@ -19,6 +19,7 @@ class MobileNetV2(InvertedResiduals):
             (6, 160, 3, 2, 3),
             (6, 320, 1, 1, 3),
         ),
+        middle=14,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
     )

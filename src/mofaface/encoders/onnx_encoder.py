@@ -12,23 +12,16 @@ from mofaface.engines import Session
 
 
 class OnnxEncoder:
-    """Crops, RGB in [0, 1] → Code, as the encoder that it was made from answers at that moment.
-
-    Feedback remains that encoder's own.
-    """
+    """Crops, RGB in [0, 1] → Code, as the encoder that it was made from answers at that moment."""
 
     def __init__(self, encoder: Encoder):
         """Raises UnknownOperation for a backbone that the graph has no words for."""
-        self._encoder = encoder
         self._layout, self._size = encoder.head.layout, encoder.backbone.preprocess.format.size
 
         W, b = (part.detach() for part in encoder.head.as_product())
 
-        def network(resized: Tensor) -> tuple[Tensor, ...]:
-            if encoder.feedback is None:
-                return (torch.addmm(b, encoder.backbone(resized), W),)
-            features, maps = encoder.backbone.features_and_maps(resized)
-            return torch.addmm(b, features, W), *maps
+        def network(resized: Tensor) -> Tensor:
+            return torch.addmm(b, encoder.backbone(resized), W)
 
         self._graph = onnx_graph(network, torch.zeros(2, 3, self._size, self._size))
         self._sessions: dict[int, Session] = {}
@@ -43,12 +36,7 @@ class OnnxEncoder:
             resized = resize(images, self._size).contiguous().numpy()
         finally:
             torch.set_num_threads(threads)
-        packed, *maps = (torch.from_numpy(made) for made in self._session(threads)(resized))
-        code = self._layout.unpack(packed)
-        if self._encoder.feedback is None:
-            return code
-        with torch.no_grad():  # what the face model says is torch's work
-            return self._encoder.corrected(images, code, (maps[0], maps[1]))[-1]
+        return self._layout.unpack(torch.from_numpy(self._session(threads)(resized)[0]))
 
     def _session(self, threads: int) -> Session:
         # One for each number of threads: a session cannot change its own, and one alone is best beside other work.

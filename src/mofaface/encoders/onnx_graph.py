@@ -22,18 +22,17 @@ class UnknownOperation(ValueError):
     """A network does what this writer has no words for."""
 
 
-def onnx_graph(network: Callable[[Tensor], tuple[Tensor, ...]], example: Tensor) -> onnx.ModelProto:
-    """The graph of a network with one input and some outputs, for batches of any size.
+def onnx_graph(network: Callable[[Tensor], Tensor], example: Tensor) -> onnx.ModelProto:
+    """The graph of a network with one input and one output, for batches of any size.
 
     `example` is a batch of two or more. Raises UnknownOperation.
     """
     with torch.no_grad(), _Recorder(example) as recorder:
-        outputs = {f"{OUTPUT}{k}": made for k, made in enumerate(network(example))}
-    for name, made in outputs.items():
-        recorder.node("Identity", [made], [name])
+        output = network(example)
+    recorder.node("Identity", [output], [OUTPUT])
     places = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *tensor.shape[1:]])
-        for name, tensor in ({INPUT: example} | outputs).items()
+        for name, tensor in ((INPUT, example), (OUTPUT, output))
     ]
     graph = helper.make_graph(recorder.nodes, "network", places[:1], places[1:], recorder.constants)
     imports = [helper.make_opsetid("", OPSET)]

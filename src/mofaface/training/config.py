@@ -22,8 +22,6 @@ class OptimiserConfig:
     """Learning rate of the parameters that predict the z-translation."""
     backbone: float = 1.0
     """Rate of the layers that may be pretrained, over that of the others."""
-    feedback: float = 1.0
-    """Rate of the layers that correct the answer, over that of the others."""
     weight_decay: float = 1e-4
     """Decoupled weight decay (AdamW only)."""
     warmup: int = 200
@@ -98,6 +96,10 @@ class TrainConfig:
     """How the parameters move."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Random changes of the crops."""
+    refined_steps: int = 4
+    """Steps of the refiner to the codes that the weight `refined` pulls to."""
+    refine: int = 0
+    """Steps of the refiner that the trained weights ask for when photos are reconstructed; training takes none of them."""
     mesh: Literal["full", "coarse"] = "coarse"
     """Vertices of the loss: all, or those of the coarse mesh."""
     compare_below: float | None = None

@@ -29,8 +29,7 @@ def build_optimiser(
 
     `on_device` makes one whose rates and decisions are tensors, so that its step can be part of a CUDA graph.
     """
-    rates = {"z": config.rate_z, "rest": config.rate}
-    rates |= {"backbone": config.rate * config.backbone, "feedback": config.rate * config.feedback}
+    rates = {"z": config.rate_z, "backbone": config.rate * config.backbone, "rest": config.rate}
     groups = [{"params": p, "rate": rates[name]} for name, p in encoder.parameter_groups().items() if p]
     optimiser: torch.optim.Optimizer
     if config.name == "adadelta":

@@ -29,15 +29,9 @@ class Carried:
 def carry_encoder(old: Encoder, own: FaceModel, camera: Camera, encoder: Encoder, model: FaceModel) -> None:
     """Give `encoder`, made for `model`, the weights of the network `old`, made for the face model `own`.
 
-    Feedback that only one of them has is left out, or begins anew. Raises ValueError when the networks differ in more than
-    that and their last layer, the meshes in their triangles, or the face models of two networks with feedback.
+    Raises ValueError when the networks differ in more than their last layer, or the meshes in their triangles.
     """
-    both = old.feedback is not None and encoder.feedback is not None
-    if both and own.digest != model.digest:
-        raise ValueError(
-            "feedback reads the codes of one face model; to change the model, start without it (--encoder.feedback 0)"
-        )
-    states = [_state(e, both) for e in (old, encoder)]
+    states = [{n: t for n, t in e.state_dict().items() if not n.startswith("head.")} for e in (old, encoder)]
     if {n: t.shape for n, t in states[0].items()} != {n: t.shape for n, t in states[1].items()}:
         raise ValueError(
             "training starts from weights of the same network; these are of another (--encoder.…)"
@@ -52,12 +46,6 @@ def carry_encoder(old: Encoder, own: FaceModel, camera: Camera, encoder: Encoder
             f"{own.vertices} vertices and '{model.name}' version {model.version} {model.vertices}, or other triangles"
         )
     carry_head(old.head, encoder.head, carried(own, model, camera))
-
-
-def _state(encoder: Encoder, feedback: bool) -> dict[str, Tensor]:
-    """The weights of a network but for its last layer and, unless asked for, its feedback."""
-    left_out = ("head.",) if feedback else ("head.", "feedback.")
-    return {name: t for name, t in encoder.state_dict().items() if not name.startswith(left_out)}
 
 
 @torch.no_grad()

@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from mofaface.code import Code
 from mofaface.encoders import Encoder
 from mofaface.kernels.terms import Terms
 from mofaface.losses import total
@@ -19,6 +18,7 @@ from mofaface.training.batches import Batch
 from mofaface.training.config import TrainConfig
 from mofaface.training.optimiser import step_where
 from mofaface.training.processes import Processes
+from mofaface.training.refined_loss import RefinedLoss
 from mofaface.training.tally import Tally
 from mofaface.training.truth_loss import TruthLoss
 
@@ -36,12 +36,13 @@ class Step:
         tally: Tally,
         processes: Processes,
         truth: TruthLoss | None = None,
+        refined: RefinedLoss | None = None,
     ):
-        """`truth` is needed where the configuration gives true codes a weight."""
+        """`truth` and `refined` are needed where the configuration gives true or refined codes a weight."""
         self.config, self.processes = config, processes
         self.encoder, self.terms = encoder, terms
         self.optimiser, self.average, self.tally = optimiser, average, tally
-        self._truth = truth
+        self._truth, self._refined = truth, refined
         # Where reading a value costs nothing, a plain decision is the faster one.
         self._on_device: bool = optimiser.defaults["capturable"]
 
@@ -49,16 +50,21 @@ class Step:
         """Learn from this process's part of a batch; unless its loss or gradient is no number, then nothing changes."""
         config = self.config
         self.encoder.train()
-        statistics = Statistics(_statistics(self.encoder))
+        statistics = Statistics(self.encoder.buffers())
         with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=config.bfloat16):
-            answers = self.encoder.answers(batch.image)
-        # Every answer is learned from, also those that feedback corrects.
-        losses, terms = zip(*(self._loss(code, batch) for code in answers), strict=True)
-        loss, last = torch.stack(losses).mean(), terms[-1]
+            code = self.encoder(batch.image)
+        jaw = config.weights.contour * batch.contour_confidence
+        places = torch.cat((batch.landmarks, batch.contour), 1)
+        terms = self.terms(code, batch.image, places, torch.cat((batch.confidence, jaw), 1))
+        loss = total(terms.photo, terms.land, code, config.weights).mean()
+        if self._truth is not None:
+            loss = loss + config.weights.truth * self._truth(code, batch.codes).mean()
+        if self._refined is not None:
+            loss = loss + config.weights.refined * self._refined(code, batch).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         values = torch.stack(
-            (loss.detach(), last.photo.detach().mean(), *landmark_values(last.places, batch))
+            (loss.detach(), terms.photo.detach().mean(), *landmark_values(terms.places, batch))
         )
         # Parts are of one size, so that the mean of their means is the mean over the batch.
         self.processes.average([*self._gradients(), values])
@@ -69,17 +75,6 @@ class Step:
         if config.average and (self._on_device or finite):
             update_average(self.average, self.encoder, config.average, finite, self._on_device)
         self.tally.add(values, finite)
-
-    def _loss(self, code: Code, batch: Batch) -> tuple[Float[Tensor, ""], Terms]:
-        """What is learned from one answer to a batch, and the terms it is made of."""
-        weights = self.config.weights
-        jaw = weights.contour * batch.contour_confidence
-        places = torch.cat((batch.landmarks, batch.contour), 1)
-        terms = self.terms(code, batch.image, places, torch.cat((batch.confidence, jaw), 1))
-        loss = total(terms.photo, terms.land, code, weights).mean()
-        if self._truth is not None:
-            loss = loss + weights.truth * self._truth(code, batch.codes).mean()
-        return loss, terms
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimiser.param_groups for p in group["params"] if p.grad is not None]
@@ -146,13 +141,7 @@ def update_average(
 
 
 def _tensors(module: torch.nn.Module) -> list[Tensor]:
-    """What is learned: weights and statistics, and nothing that stays as it is."""
-    return list(module.state_dict().values())
-
-
-def _statistics(module: torch.nn.Module) -> list[Tensor]:
-    weights = {name for name, _ in module.named_parameters()}
-    return [tensor for name, tensor in module.state_dict().items() if name not in weights]
+    return [*(p.detach() for p in module.parameters()), *module.buffers()]
 
 
 def landmark_values(

@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-# With feedback the loss is that of all answers, and the rest is that of the last one.
 NAMES = ("loss", "photo", "land", "landmark_px")
 
 

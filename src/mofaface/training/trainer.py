@@ -22,6 +22,7 @@ from mofaface.training.disk import ENDLESS, Patience
 from mofaface.training.graph import CudaRecorder, GraphedStep
 from mofaface.training.optimiser import build_optimiser, set_rates
 from mofaface.training.processes import Processes
+from mofaface.training.refined_loss import RefinedLoss
 from mofaface.training.shared_layers import share_layers
 from mofaface.training.start import carry_encoder
 from mofaface.training.step import Step
@@ -47,10 +48,6 @@ class Trainer:
         self.config, self.processes = config, processes
         if fresh:
             check_start(config)
-        if config.encoder.feedback and config.compare_below is not None:
-            raise ValueError(
-                "feedback compares the whole frontal part; leave out --compare-below or --encoder.feedback"
-            )
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
@@ -74,7 +71,13 @@ class Trainer:
         )
         self.tally = Tally(self.device)
         truth = TruthLoss(decoder) if config.weights.truth else None
-        self._step = Step(config, encoder, terms, self.optimiser, self.average, self.tally, processes, truth)
+        refined = None
+        if config.weights.refined:
+            units = encoder.head.units().detach()
+            refined = RefinedLoss(decoder, units, config.weights, config.refined_steps)
+        self._step = Step(
+            config, encoder, terms, self.optimiser, self.average, self.tally, processes, truth, refined
+        )
         self._learn: Callable[[Batch | Draw], None] = self._learn_from
         if on_gpu and config.cuda_graph and _can_record(config, processes, isinstance(terms, PlainTerms)):
             self._learn = GraphedStep(self._learn_from, self.device, CudaRecorder())
@@ -150,7 +153,8 @@ class Trainer:
         state = self.best.encoder.state_dict()
         # A coarse decoder has the identity of the whole model, which is what weights are tied to.
         decoder = self.autoencoder.decoder
-        write_weights(self.config.out / "weights.safetensors", state, self.config.encoder, decoder, training)
+        path, config = self.config.out / "weights.safetensors", self.config
+        write_weights(path, state, config.encoder, decoder, training, refine=config.refine)
 
     def resume(self) -> None:
         """Go on from the checkpoint of the run's folder, before the first step: a recorded one keeps its state in place."""
@@ -182,8 +186,7 @@ def check_start(config: TrainConfig) -> None:
 
 def _encoder(config: TrainConfig, model: FaceModel, fresh: bool) -> Encoder:
     """The network of a run, from the weights that a fresh one starts from."""
-    pretrained = config.pretrained if fresh else None
-    encoder = build_encoder(config.encoder, model.layout, pretrained, Decoder(model, config.camera))
+    encoder = build_encoder(config.encoder, model.layout, config.pretrained if fresh else None)
     if fresh and config.start is not None:
         trained = _trained(config, config.start, model)
         assert isinstance(trained.encoder, Encoder)  # a weights file holds nothing else
@@ -194,8 +197,8 @@ def _encoder(config: TrainConfig, model: FaceModel, fresh: bool) -> Encoder:
 
 def _can_record(config: TrainConfig, processes: Processes, plain: bool) -> bool:
     """Whether a GPU's step can be one CUDA graph; says why not."""
-    if config.encoder.feedback:
-        log.warning("feedback solves equations, and the step is launched kernel by kernel")
+    if config.weights.refined:
+        log.warning("codes are refined one by one, and the step is launched kernel by kernel")
         return False
     if processes.count > 1:
         log.warning("several processes launch the step kernel by kernel; a process alone records it")
