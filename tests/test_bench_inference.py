@@ -20,6 +20,7 @@ def test_every_stage_is_measured_with_every_engine(monkeypatch, weights_path, mo
     for engine in engines():
         assert [row.batch for row in rows if row.stage == "encoder" and row.engine == engine] == [1, 32]
         assert {"detection", "whole, file to result"} <= {row.stage for row in rows if row.engine == engine}
+    assert [row.batch for row in rows if row.stage == "refinement, 12 steps"] == [1, 32]
     assert {"reading", "crop", "mesh"} <= {row.stage for row in rows if not row.engine}
 
 

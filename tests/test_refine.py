@@ -1,14 +1,17 @@
 """Steps after the network: they lower the errors from a code that is a little off, of each photograph for itself."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
+from face_photos import EXAMPLES, needs_examples
 from little_corpus import TINY, corpus_in_memory
 from little_face import LITTLE, random_code
 from torch import nn
 
+from mofaface import refine
 from mofaface.autoencoder import Autoencoder
 from mofaface.cli import main
 from mofaface.decoder import Decoder
@@ -23,7 +26,7 @@ from mofaface.reconstruct import load
 from mofaface.refine import WEIGHTS, Refiner
 from mofaface.training.batches import make_batch
 from mofaface.training.config import NO_AUGMENTATION
-from mofaface.weights import read_autoencoder, write_weights
+from mofaface.weights import WeightsError, read_autoencoder, read_tensors, write_tensors, write_weights
 
 COUNT = 3
 
@@ -170,6 +173,32 @@ def test_given_landmarks_pull_and_without_confidence_the_codes_own_are_held(auto
     assert (places["moved"] - moved.places).norm(dim=-1).mean() < 1
 
 
+def test_a_sample_of_the_vertices_leads_nearly_as_far(autoencoder, shown, monkeypatch):
+    """A little face has fewer vertices than a matrix is usually made from."""
+    decoder, ends = autoencoder.decoder, {}
+    assert decoder.model.frontal.sum() > 100
+    for sample in (10_000, 100):
+        monkeypatch.setattr(refine, "SAMPLE", sample)
+        ends[sample] = energies(decoder, Refiner(decoder, 12)(*shown), *shown[1:])
+    start = energies(decoder, *shown)
+    assert not torch.equal(ends[100], ends[10_000])
+    assert ((start - ends[100]) > 0.8 * (start - ends[10_000])).all()
+
+
+def test_other_precision_inference_mode_and_no_photograph_at_all(autoencoder, shown):
+    code, image, landmarks = shown
+    expected = LITTLE.pack(Refiner(autoencoder.decoder, 3)(code, image, landmarks))
+    with torch.inference_mode():
+        found = Refiner(autoencoder.decoder, 3)(LITTLE.unpack(LITTLE.pack(code)), image.clone(), landmarks)
+    torch.testing.assert_close(LITTLE.pack(found), expected, rtol=1e-4, atol=1e-4)
+    exact = Refiner(deepcopy(autoencoder.decoder).double(), 3)
+    found = LITTLE.pack(exact(code, image, landmarks))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
+    empty = LITTLE.unpack(LITTLE.pack(code)[:0])
+    assert LITTLE.pack(exact(empty, image[:0])).shape == (0, LITTLE.size)
+
+
 def test_no_steps_are_refused(autoencoder):
     with pytest.raises(ValueError, match="one step or more, got -2"):
         Refiner(autoencoder.decoder, -2)
@@ -187,10 +216,13 @@ def test_the_command_measures_after_refinement(corpus_path, weights_path, model_
     assert found[1]["refine"] == 4
     with pytest.raises(SystemExit) as caught:
         main(["evaluate", *given, "--refine", "-1"])
-    assert caught.value.code == 1 and "one step or more, got -1" in capsys.readouterr().err
+    assert caught.value.code == 1 and "0 for the network alone; got -1" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        main(["evaluate", *given, "--untrained", "--refine", "1"])
+    assert caught.value.code == 1 and "leave out --refine" in capsys.readouterr().err
 
 
-def test_weights_say_how_many_steps_follow_them(corpus_path, weights_path, model_path, tmp_path, autoencoder):
+def test_weights_say_how_many_steps_follow_them(corpus_path, weights_path, model_path, tmp_path, capsys):
     network = read_autoencoder(weights_path, read_face_model(model_path))
     path = tmp_path / "w.safetensors"
     write_weights(path, network.encoder.state_dict(), TINY, network.decoder, {}, torch.float32, refine=4)
@@ -201,6 +233,31 @@ def test_weights_say_how_many_steps_follow_them(corpus_path, weights_path, model
             main(["evaluate", *given, *more, "--out", str(tmp_path / "f.json")])
         assert caught.value.code == 0
         assert json.loads((tmp_path / "f.json").read_text())["refine"] == steps
+    out = tmp_path / "onnx"
+    with pytest.raises(SystemExit):
+        main(["export", "--onnx", str(out), *given[2:]])
+    assert "the 4 steps that shall follow" in capsys.readouterr().out
     for more, steps in ({}, 4), ({"refine": 1}, 1), ({"refine": 0}, 0):
         refiner = load(path, model_path, **more).refiner
         assert (0 if refiner is None else refiner.steps) == steps
+    for wrong in ("-1", "1.5", "true", '"many"'):
+        tensors, metadata = read_tensors(path, "mofaface-weights")
+        write_tensors(tmp_path / "wrong.safetensors", tensors, metadata | {"refine": wrong})
+        with pytest.raises(WeightsError, match="does not say which refine it needs"):
+            read_autoencoder(tmp_path / "wrong.safetensors", network.decoder.model)
+
+
+@needs_examples
+def test_a_report_says_how_many_steps_were_taken(weights_path, model_path, tmp_path):
+    network = read_autoencoder(weights_path, read_face_model(model_path))
+    path = tmp_path / "w.safetensors"
+    write_weights(path, network.encoder.state_dict(), TINY, network.decoder, {}, torch.float32, refine=2)
+    photo = str(EXAMPLES / "congress_C001072.jpg")
+    for more, note in (([], "refined by 2 steps"), (["--refine", "0"], "")):
+        out = tmp_path / f"out{len(more)}"
+        given = ["--weights", str(path), "--model", str(model_path), "--out", str(out), "--save", "json"]
+        with pytest.raises(SystemExit) as caught:
+            main(["reconstruct", photo, *given, *more])
+        assert caught.value.code == 0
+        [entry] = json.loads((out / "report.json").read_text())["photos"]
+        assert note in json.dumps(entry) and ("refined" in json.dumps(entry)) == bool(note)

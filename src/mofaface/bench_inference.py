@@ -17,9 +17,11 @@ from mofaface.engines import Engine, has_onnxruntime
 from mofaface.photo import read_photo
 from mofaface.pipeline import process_in_stages
 from mofaface.reconstruct import Reconstructor, load
+from mofaface.refine import Refiner
 
 REPEATS = 30
 BATCHES = (1, 32)
+REFINE_STEPS = (4, 12)
 # A batch of files must be long enough that starting and ending the threads is a small part of its time.
 FEWEST_FILES = 200
 
@@ -65,6 +67,11 @@ def measure_inference(photos: Sequence[str], weights: str, model: str) -> Iterat
         for batch in BATCHES:
             image = crops_to_tensor((crops * batch)[:batch])
             yield StageTime("encoder", engine, batch, 1e3 * _encoding(network, image) / batch)
+    for steps in REFINE_STEPS:
+        for batch in BATCHES:
+            image = crops_to_tensor((crops * batch)[:batch])
+            took = _refining(any_network, image, steps)
+            yield StageTime(f"refinement, {steps} steps", "", batch, 1e3 * took / batch)
     with torch.no_grad():
         code = any_network.encode(crops_to_tensor(crops[:1]))
     yield row("mesh", "", mesh_call(any_network, code))
@@ -100,6 +107,12 @@ def mean_shortest(call: Callable[[int], object], count: int) -> float:
 @torch.no_grad()
 def _encoding(network: Reconstructor, image: torch.Tensor) -> float:
     return shortest(lambda: network.encode(image), REPEATS)
+
+
+@torch.no_grad()
+def _refining(network: Reconstructor, image: torch.Tensor, steps: int) -> float:
+    refiner, code = Refiner(network.autoencoder.decoder, steps), network.encode(image)
+    return shortest(lambda: refiner(code, image), REPEATS)
 
 
 def mesh_call(network: Reconstructor, code: Code) -> Callable[[int], object]:

@@ -1,7 +1,8 @@
 """Many photos in several processes, each with a network of its own: of this machine, or of a Ray cluster.
 
 On one machine the threads of `process_in_stages` are faster. The results are the same, up to the last digits of the
-photometric error and the quality: there they depend on how many photos went through the network together.
+photometric error and the quality: there they depend on how many photos went through the network together, and after
+refinement all figures do, more visibly.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -35,7 +36,7 @@ class Network:
     engine: Engine = "auto"
     """What runs the networks."""
     refine: int | None = None
-    """Steps of the fit's optimiser after the network."""
+    """Steps that follow the network; None takes those that the weights ask for."""
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,8 @@ class Evaluate:
         wanted = [self.points is not None, bool(self.scan), self.clip is not None, bool(self.run_folders)]
         if sum(wanted) + (self.corpus is not None and not wanted[0]) != 1:
             raise ValueError(rule)
+        if self.untrained and self.refine:
+            raise ValueError("--untrained measures the average face as it is; leave out --refine")
         if self.batch < 1:
             raise ValueError(f"--batch is a number of photographs, at least 1; got {self.batch}")
 
@@ -105,7 +107,6 @@ class Evaluate:
         from mofaface.reconstruct import load
         from mofaface.weights import model_identity
 
-        # The average face is measured as it is.
         reconstructor = load(self.weights, self.model, refine=0 if self.untrained else self.refine)
         refiner = reconstructor.refiner
         model = reconstructor.autoencoder.decoder.model

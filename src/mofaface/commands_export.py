@@ -22,7 +22,10 @@ class Export:
         from mofaface.onnx_export import export_onnx
         from mofaface.reconstruct import load
 
-        reconstructor = load(self.weights, self.model, device="cpu", engine="torch")
-        for path in export_onnx(reconstructor.autoencoder, self.onnx, reconstructor.weights):
+        reconstructor = load(self.weights, self.model, device="cpu", engine="torch", refine=0)
+        autoencoder = reconstructor.autoencoder
+        for path in export_onnx(autoencoder, self.onnx, reconstructor.weights):
             print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+        if steps := autoencoder.refine:
+            print(f"the {steps} steps that shall follow these weights in `reconstruct` are not in the files")
         return 0

@@ -100,7 +100,7 @@ class ModelAverage:
         from mofaface.corpus import load_corpus
         from mofaface.reconstruct import load
 
-        autoencoder = load(self.weights, self.model, device="cpu").autoencoder
+        autoencoder = load(self.weights, self.model, device="cpu", refine=0).autoencoder
         mean = average_reflectance(autoencoder, load_corpus(self.corpus, "train"), self.photos, self.seed)
         arrays, _ = read_arrays(find_face_model(self.model))
         write_face_model(self.out, with_mean_reflectance(arrays, mean, f"{arrays.version}-averaged"))

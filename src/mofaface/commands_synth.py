@@ -48,7 +48,7 @@ class SynthCodes:
         from mofaface.reconstruct import load
         from mofaface.synthetic import codes_of_corpus, write_codes
 
-        autoencoder = load(self.weights, self.model, device="cpu").autoencoder
+        autoencoder = load(self.weights, self.model, device="cpu", refine=0).autoencoder
         real = codes_of_corpus(autoencoder, load_corpus(self.corpus, self.split))
         write_codes(self.out, real)
         console.print(f"wrote {len(real.codes)} codes to {self.out}", markup=False, highlight=False)

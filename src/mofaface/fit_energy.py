@@ -39,7 +39,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Detected places of the model's 46 landmarks in pixels of the crop, with a confidence each."""
+    """Places that hold the model's 46 landmarks, in pixels of the crop, with a confidence each."""
 
     places: Float[Tensor, "batch 46 2"]
     confidence: Float[Tensor, "batch 46"]
@@ -94,6 +94,8 @@ class Problem:
         sample: int | None = None,
     ):
         """`sample` is the number of vertices that a matrix is made from; None takes all. Energy and gradient count all."""
+        if landmarks is not None and len(landmarks.places) != 1:
+            raise ValueError(f"the energy is one photograph's, got the landmarks of {len(landmarks.places)}")
         self.image, self.tools, self.weights, self.landmarks = image, tools, weights, landmarks
         self.layout = tools.decoder.model.layout
         self.prior = prior(self.layout, weights, hold, image.device)

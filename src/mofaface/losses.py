@@ -35,7 +35,6 @@ class LossWeights:
     """Weight of the jaw's 17 points beside the 46: 0 in the paper, where faces shrink away from what is not skin."""
     truth: float = 0.0
     """Weight of the distance from true codes, of a corpus of rendered faces alone: 0 in the paper."""
-
     refined: float = 0.0
     """Weight of the distance of the answer from where some steps of the refiner take it: 0 in the paper."""
 

@@ -145,7 +145,7 @@ def export_onnx(autoencoder: Autoencoder, path: Path, weights: str) -> tuple[Pat
         "weights": weights,
     }
     encoder = autoencoder.encoder
-    assert isinstance(encoder, Encoder)
+    assert isinstance(encoder, Encoder)  # a weights file holds nothing else
     paths = onnx_paths(path)
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     # Two of a batch: torch takes a size of 1 for a constant.

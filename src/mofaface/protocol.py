@@ -31,7 +31,7 @@ from mofaface.weights import FORMAT, read_tensors
 # A run that goes on must learn as it began; how long, and how often it tells, may change.
 HOW = (
     "encoder", "model", "camera", "mesh", "weights", "compare_below", "optimiser", "bfloat16", "augmentation", "batch",
-    "average", "seed", "rendered", "believe_landmarks",
+    "average", "seed", "rendered", "believe_landmarks", "refined_steps",
 )  # fmt: skip
 # The recipe's intervals suit 200,000 iterations; a curve has at least so many points whatever the length.
 POINTS = 20
@@ -170,7 +170,7 @@ def measure_network(config: ProtocolConfig, progress: Callable[[int], None] = la
     if not weights.is_file():
         raise ValueError(f"{config.run_folder} holds no trained network; run it with --only train first")
     test = _test_faces(config)
-    autoencoder = load(weights, config.model).autoencoder
+    autoencoder = load(weights, config.model, refine=0).autoencoder
     curves = replace(read_curves(config.run_folder), name=config.out.resolve().name)
     measured = evaluate_corpus(autoencoder, test, progress=progress)
     figures = beside_the_paper(curves, measured.figures)

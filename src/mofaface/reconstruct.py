@@ -228,4 +228,6 @@ def load(
     autoencoder = read_autoencoder(path, load_face_model(model))
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     steps = autoencoder.refine if refine is None else refine
+    if steps < 0:
+        raise ValueError(f"refine is a number of steps, 0 for the network alone; got {steps}")
     return Reconstructor(autoencoder.to(chosen), detector, path.stem, engine, steps)

@@ -5,9 +5,11 @@ would let the geometry slide to explain hair or shadows, so the 46 landmarks are
 where they are given.
 
 The steps are those of gradient descent with momentum ("heavy ball", Polyak 1964) under a metric. The gradient is the
-loss' own, of all vertices; the metric is the damped Gauss–Newton matrix of a sample of them, which serves several
-steps. A gradient costs a tenth of a matrix, and a code is half a dozen gradients from a new matrix's reach.
+loss' own, of all vertices; the metric is the damped Gauss–Newton matrix of a sample of them, which costs ten times as
+much as a gradient and serves several steps.
 """
+
+from copy import deepcopy
 
 import torch
 from jaxtyping import Float
@@ -20,23 +22,32 @@ from mofaface.losses import LossWeights, total
 
 # The default recipe's, but for the landmarks, which are the network's own: twice as much keeps them in place.
 WEIGHTS = LossWeights(land=5.0, reg=1e-4, beta=0.4, light=0.12)
-# Vertices that a matrix is made from, the share of its diagonal that is added, and the steps it serves.
+# Vertices that a matrix is made from, the share of its diagonal that is added to it, and the steps it serves.
 SAMPLE, DAMPING, SERVES = 768, 0.01, 6
-# Length of a step, and how much of the one before goes on: chosen on 96 training photographs (docs/speed.md).
+# Length of a step, and how much of the one before goes on (docs/inference.md says what else was tried).
 LENGTH, MOMENTUM = 0.8, 0.5
-# A photograph whose energy has risen goes back to its best code and on with shorter steps.
+# A photograph whose energy has risen goes back to its best code, and on with shorter steps until the next matrix.
 SHORTER = 0.5
 
 
 class Refiner:
     """Takes codes a number of steps further."""
 
-    def __init__(self, decoder: Decoder, steps: int, weights: LossWeights = WEIGHTS):
-        """The model is laid out anew, on its device: move it before. Raises ValueError for fewer than one step."""
+    def __init__(
+        self, decoder: Decoder, steps: int, weights: LossWeights = WEIGHTS, damping: float = DAMPING
+    ):
+        """`damping` is the share of the matrix' diagonal that is added to it.
+
+        The model is laid out anew, on its device: move it before. Raises ValueError for fewer than one step.
+        """
         if steps < 1:
             raise ValueError(f"a code is refined by one step or more, got {steps}")
-        self.weights, self.steps = weights, steps
+        self.weights, self.steps, self._damping = weights, steps, damping
+        if decoder.model.mean_shape.device.type == "mps":
+            # Apple's GPUs have no float64, which the matrices are summed in.
+            decoder = deepcopy(decoder).cpu()
         self._tools = Tools(decoder)
+        self._like = decoder.model.mean_shape
 
     @torch.no_grad()
     def __call__(
@@ -46,12 +57,22 @@ class Refiner:
 
         Where there are no `landmarks`, or none of any confidence, those that the code shows are held.
         """
-        layout = self._tools.decoder.model.layout
-        x = layout.pack(code).float()
-        landmarks = self._held(x, image, landmarks)
+        given = self._tools.decoder.model.layout.pack(code)
+        if not len(given):
+            return code
+        # Gradients are taken here, also where the caller's inference mode would not have them.
+        with torch.inference_mode(False):
+            x, picture = (t.clone().to(self._like) for t in (given, image))
+            refined = self._descend(x, picture, self._held(x, picture, landmarks))
+        return self._tools.decoder.model.layout.unpack(refined.to(given))
+
+    def _descend(
+        self, x: Float[Tensor, "batch size"], image: Tensor, landmarks: Landmarks
+    ) -> Float[Tensor, "batch size"]:
+        """The codes of least energy on the way from x."""
         best, E_best, g_best = x, torch.full_like(x[:, 0], torch.inf), torch.zeros_like(x)
         moving, length = torch.zeros_like(x), torch.full_like(x[:, :1], LENGTH)
-        factor = torch.empty(0)
+        factor = self._metric(x, image, landmarks)
         for step in range(self.steps + 1):
             E, g = self._slope(x, image, landmarks)
             lower = (E < E_best)[:, None]
@@ -60,12 +81,12 @@ class Refiner:
             g_best, moving = torch.where(lower, g, g_best), torch.where(lower, moving, 0.0)
             if step == self.steps:
                 break
-            if step % SERVES == 0:
+            if step and step % SERVES == 0:
                 factor = self._metric(best, image, landmarks)
                 length = torch.full_like(length, LENGTH)
             moving = MOMENTUM * moving - length * torch.cholesky_solve(g_best[..., None], factor)[..., 0]
             x = best + moving
-        return layout.unpack(best)
+        return best
 
     def _held(self, x: Float[Tensor, "batch size"], image: Tensor, given: Landmarks | None) -> Landmarks:
         """The landmarks that are given, and the code's own where there are none."""
@@ -73,10 +94,10 @@ class Refiner:
         own = Landmarks(places, torch.ones_like(places[..., 0]))
         if given is None:
             return own
-        seen = (given.confidence > 0).any(1, keepdim=True)
+        places, confidence = given.places.to(x), given.confidence.to(x)
+        seen = (confidence > 0).any(1, keepdim=True)
         return Landmarks(
-            torch.where(seen[..., None], given.places, own.places),
-            torch.where(seen, given.confidence, own.confidence),
+            torch.where(seen[..., None], places, own.places), torch.where(seen, confidence, own.confidence)
         )
 
     def _slope(
@@ -102,7 +123,7 @@ class Refiner:
             problem = Problem(image[one], self._tools, self.weights, held, sample=SAMPLE)
             matrices.append(problem.matrix(x[i]))
         H = torch.stack(matrices)
-        H = H + DAMPING * torch.diag_embed(H.diagonal(dim1=1, dim2=2))
+        H = H + self._damping * torch.diag_embed(H.diagonal(dim1=1, dim2=2))
         factor, failed = torch.linalg.cholesky_ex(H)
-        # Of a code that is no number, or a face that is not seen at all, there is no matrix: it stays where it is.
-        return torch.where((failed != 0)[:, None, None], torch.inf, factor).to(x)
+        # Where there is no matrix, as of a code that is no number, the steps are no numbers and the code stays.
+        return torch.where((failed != 0)[:, None, None], torch.nan, factor).to(x)

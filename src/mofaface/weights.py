@@ -121,7 +121,7 @@ def read_autoencoder(path: Path, model: FaceModel) -> Autoencoder:
     _check_model(path, _part(path, metadata, "face_model", lambda plain: _Identity(**plain)), model)
     config = _part(path, metadata, "encoder", _encoder_config)
     camera = _part(path, metadata, "camera", lambda plain: Camera(**plain))
-    refine = _part(path, metadata, "refine", int) if "refine" in metadata else 0
+    refine = _part(path, metadata, "refine", _steps) if "refine" in metadata else 0
     try:
         encoder = build_encoder(config, model.layout)
         encoder.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
@@ -145,6 +145,12 @@ def _check_model(path: Path, trained: _Identity, model: FaceModel) -> None:
             f"{trained.digest[:8]}), got '{model.name}' version {model.version} ({model.digest[:8]}); "
             "give the model it was trained with, or train new weights"
         )
+
+
+def _steps(plain: Any) -> int:
+    if type(plain) is not int or plain < 0:
+        raise ValueError(f"refine is {plain!r}")
+    return plain
 
 
 def _encoder_config(plain: dict[str, Any]) -> EncoderConfig:

@@ -29,6 +29,7 @@ def config(corpus_path, model_path, tmp_path):
         model=str(model_path),
         encoder=TINY,
         optimiser=OptimiserConfig(warmup=2),
+        weights=replace(TrainConfig().weights, refined=1.0),
         batch=4,
         iterations=30,
         average=0.9,

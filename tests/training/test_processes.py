@@ -73,6 +73,7 @@ def config(corpus_path, model_path, weights_path, tmp_path_factory):
         model=str(model_path),
         out=tmp_path_factory.mktemp("processes") / "one",
         encoder=replace(TINY, freeze_norm=True),
+        weights=replace(PAPER.weights, refined=1.0),
         start=str(weights_path),
         optimiser=OptimiserConfig("adadelta", 0.1, 0.1, weight_decay=0, warmup=0, cosine=False, clip=1),
         augmentation=Augmentation(),

@@ -14,18 +14,23 @@ from mofaface.code import Code
 from mofaface.decoder import Decoder
 from mofaface.fit_energy import Landmarks
 from mofaface.losses import LossWeights
-from mofaface.refine import WEIGHTS, Refiner
+from mofaface.refine import Refiner
 from mofaface.training.batches import Batch
+
+# Ten times the refiner's own damping: where the picture says little the steps stay short, and the teacher is calmer.
+# Twice its weight of landmarks: here they are the photograph's, where the run believes them.
+TEACHER_DAMPING, TEACHER_LAND = 0.1, 10.0
 
 
 class RefinedLoss:
     """For one decoder and the units of one network's last layer."""
 
     def __init__(self, decoder: Decoder, units: Float[Tensor, "size"], weights: LossWeights, steps: int):
-        """Of the `weights`, those of the landmarks are the refiner's own. Raises ValueError for fewer than one step."""
+        """Of the `weights`, those of the landmarks are replaced. Raises ValueError for fewer than one step."""
         self._layout, self._units = decoder.model.layout, units
         self._believed = weights.land > 0
-        self._refiner = Refiner(decoder, steps, replace(weights, land=WEIGHTS.land, contour=0.0))
+        own = replace(weights, land=TEACHER_LAND, contour=0.0)
+        self._refiner = Refiner(decoder, steps, own, TEACHER_DAMPING)
 
     def __call__(self, code: Code, batch: Batch) -> Float[Tensor, "batch"]:
         """Mean square over the coefficients, in units. No gradient goes through the steps.

@@ -48,6 +48,8 @@ class Trainer:
         self.config, self.processes = config, processes
         if fresh:
             check_start(config)
+        if config.refine < 0:
+            raise ValueError(f"--refine is a number of steps, 0 for none; got {config.refine}")
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
@@ -198,7 +200,7 @@ def _encoder(config: TrainConfig, model: FaceModel, fresh: bool) -> Encoder:
 def _can_record(config: TrainConfig, processes: Processes, plain: bool) -> bool:
     """Whether a GPU's step can be one CUDA graph; says why not."""
     if config.weights.refined:
-        log.warning("codes are refined one by one, and the step is launched kernel by kernel")
+        log.warning("refining asks the GPU for values, and the step is launched kernel by kernel")
         return False
     if processes.count > 1:
         log.warning("several processes launch the step kernel by kernel; a process alone records it")
