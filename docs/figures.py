@@ -1,7 +1,7 @@
 """The pictures of the documentation: python docs/figures.py {faces,overlays,people} OUT.png [PHOTO...]
 
 faces: photo, overlay, shape, reflectance and light, two photos a row. overlays: photo beside overlay, four photos a row.
-people: random faces of the open model. Give photographs that may be shipped only.
+people: random faces of the open model. The first two by the weights "accurate". Give photographs that may be shipped only.
 """
 
 import sys
@@ -25,8 +25,8 @@ def faces(reconstruct: Reconstructor, photos: Sequence[str]) -> np.ndarray:
         photo = read_photo(path)
         crops.append(cut_crop(photo, reconstruct.detect(photo).faces[0]))
     image = crops_to_tensor(crops)
-    code, face = reconstruct.autoencoder(image)
-    return sheet_of_faces(image, face, reconstruct.autoencoder.decoder.model, code.gamma)
+    code, decoder = reconstruct.read(image), reconstruct.autoencoder.decoder
+    return sheet_of_faces(image, decoder(code), decoder.model, code.gamma)
 
 
 def overlays(reconstruct: Reconstructor, photos: Sequence[str], tile: int = 200) -> np.ndarray:
@@ -44,7 +44,7 @@ def main(kind: str, out: str, *photos: str) -> None:
         sample_sheet(mofaface.load_face_model(), 24, 0, Path(out))
         return
     draw = {"faces": faces, "overlays": overlays}[kind]
-    save_picture(out, draw(mofaface.load(), photos))
+    save_picture(out, draw(mofaface.load("accurate"), photos))
 
 
 if __name__ == "__main__":

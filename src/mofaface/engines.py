@@ -4,7 +4,8 @@ Both give the same numbers up to rounding. `pip install 'mofaface[export]'` brin
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -41,6 +42,18 @@ def uses_onnxruntime(engine: Engine = "auto") -> bool:
             import_module(package)
         return True
     return wanted == "auto" and has_onnxruntime()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes on one thread: its others would go on waiting for work for milliseconds, and take the cores from
+    what comes next."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Session:

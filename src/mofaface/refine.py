@@ -17,15 +17,16 @@ from torch import Tensor
 
 from mofaface.code import Code
 from mofaface.decoder import Decoder
+from mofaface.engines import one_thread
 from mofaface.fit_energy import Landmarks, Problem, Tools
 from mofaface.losses import LossWeights, total
 
-# The default recipe's, but for the landmarks, which are the network's own: twice as much keeps them in place.
-WEIGHTS = LossWeights(land=5.0, reg=1e-4, beta=0.4, light=0.12)
+# The default recipe's, but for the landmarks, which are the network's own: some more keeps them in place.
+WEIGHTS = LossWeights(land=4.0, reg=1e-4, beta=0.4, light=0.12)
 # Vertices that a matrix is made from, the share of its diagonal that is added to it, and the steps it serves.
 SAMPLE, DAMPING, SERVES = 768, 0.01, 6
 # Length of a step, and how much of the one before goes on (docs/inference.md says what else was tried).
-LENGTH, MOMENTUM = 0.8, 0.5
+LENGTH, MOMENTUM = 1.0, 0.5
 # A photograph whose energy has risen goes back to its best code, and on with shorter steps until the next matrix.
 SHORTER = 0.5
 
@@ -84,7 +85,9 @@ class Refiner:
             if step and step % SERVES == 0:
                 factor = self._metric(best, image, landmarks)
                 length = torch.full_like(length, LENGTH)
-            moving = MOMENTUM * moving - length * torch.cholesky_solve(g_best[..., None], factor)[..., 0]
+            with one_thread():
+                down = torch.cholesky_solve(g_best[..., None], factor)[..., 0]
+            moving = MOMENTUM * moving - length * down
             x = best + moving
         return best
 

@@ -8,7 +8,7 @@ from mofaface.code import Code
 from mofaface.encoders.encoder import Encoder
 from mofaface.encoders.onnx_graph import onnx_graph
 from mofaface.encoders.preprocess import resize
-from mofaface.engines import Session
+from mofaface.engines import Session, one_thread
 
 
 class OnnxEncoder:
@@ -29,13 +29,9 @@ class OnnxEncoder:
     def __call__(self, images: Float[Tensor, "batch 3 240 240"]) -> Code:
         """The codes of a batch of crops, computed by torch's number of threads."""
         threads = torch.get_num_threads()
-        # Resized by torch, as filtered resizing is slow in ONNX Runtime, but on one thread: torch's others would go on
-        # waiting for work for milliseconds, and take the cores from the network's.
-        torch.set_num_threads(1)
-        try:
+        # Resized by torch, as filtered resizing is slow in ONNX Runtime.
+        with one_thread():
             resized = resize(images, self._size).contiguous().numpy()
-        finally:
-            torch.set_num_threads(threads)
         return self._layout.unpack(torch.from_numpy(self._session(threads)(resized)[0]))
 
     def _session(self, threads: int) -> Session:

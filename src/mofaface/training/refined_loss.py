@@ -18,7 +18,7 @@ from mofaface.refine import Refiner
 from mofaface.training.batches import Batch
 
 # Ten times the refiner's own damping: where the picture says little the steps stay short, and the teacher is calmer.
-# Twice its weight of landmarks: here they are the photograph's, where the run believes them.
+# More weight of landmarks than its own: here they are the photograph's, where the run believes them.
 TEACHER_DAMPING, TEACHER_LAND = 0.1, 10.0
 
 
