@@ -5,8 +5,8 @@ would let the geometry slide to explain hair or shadows, so the 46 landmarks are
 where they are given.
 
 The steps are those of gradient descent with momentum ("heavy ball", Polyak 1964) under a metric. The gradient is the
-loss' own, of all vertices; the metric is the damped Gauss–Newton matrix of a sample of them, which costs ten times as
-much as a gradient and serves several steps.
+loss' own, of all vertices; the metric is the damped Gauss–Newton matrix of a sample of them, which costs several times
+as much as a gradient and serves several steps.
 """
 
 from copy import deepcopy
@@ -48,6 +48,8 @@ class Refiner:
             # Apple's GPUs have no float64, which the matrices are summed in.
             decoder = deepcopy(decoder).cpu()
         self._tools = Tools(decoder)
+        self._layout = decoder.model.layout
+        # Its device and precision are those of the computation.
         self._like = decoder.model.mean_shape
 
     @torch.no_grad()
@@ -58,14 +60,14 @@ class Refiner:
 
         Where there are no `landmarks`, or none of any confidence, those that the code shows are held.
         """
-        given = self._tools.decoder.model.layout.pack(code)
+        given = self._layout.pack(code)
         if not len(given):
             return code
         # Gradients are taken here, also where the caller's inference mode would not have them.
         with torch.inference_mode(False):
             x, picture = (t.clone().to(self._like) for t in (given, image))
             refined = self._descend(x, picture, self._held(x, picture, landmarks))
-        return self._tools.decoder.model.layout.unpack(refined.to(given))
+        return self._layout.unpack(refined.to(given))
 
     def _descend(
         self, x: Float[Tensor, "batch size"], image: Tensor, landmarks: Landmarks
@@ -93,7 +95,7 @@ class Refiner:
 
     def _held(self, x: Float[Tensor, "batch size"], image: Tensor, given: Landmarks | None) -> Landmarks:
         """The landmarks that are given, and the code's own where there are none."""
-        places = self._tools.terms(self._tools.decoder.model.layout.unpack(x), image).places
+        places = self._tools.terms(self._layout.unpack(x), image).places
         own = Landmarks(places, torch.ones_like(places[..., 0]))
         if given is None:
             return own
@@ -109,7 +111,7 @@ class Refiner:
         """E_loss of each photograph, and its gradient."""
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            code = self._tools.decoder.model.layout.unpack(x)
+            code = self._layout.unpack(x)
             terms = self._tools.terms(code, image, landmarks.places, landmarks.confidence)
             E = total(terms.photo, terms.land, code, self.weights)
             (g,) = torch.autograd.grad(E.sum(), x)

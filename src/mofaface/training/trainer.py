@@ -155,8 +155,8 @@ class Trainer:
         state = self.best.encoder.state_dict()
         # A coarse decoder has the identity of the whole model, which is what weights are tied to.
         decoder = self.autoencoder.decoder
-        path, config = self.config.out / "weights.safetensors", self.config
-        write_weights(path, state, config.encoder, decoder, training, refine=config.refine)
+        path, refine = self.config.out / "weights.safetensors", self.config.refine
+        write_weights(path, state, self.config.encoder, decoder, training, refine=refine)
 
     def resume(self) -> None:
         """Go on from the checkpoint of the run's folder, before the first step: a recorded one keeps its state in place."""
