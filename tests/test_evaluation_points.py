@@ -18,7 +18,7 @@ from mofaface.evaluation.points import (
     eye_distance,
     five_points,
     landmark_finder,
-    only_held_out,
+    only_in,
     person_of,
     read_points,
     summarise,
@@ -47,7 +47,7 @@ def test_points_of_people_who_were_learnt_from_are_left_out():
     held_out = corpus_in_memory(3)
     held_out = replace(held_out, names=("Ann_Lee/Ann_Lee_0001.jpg", "Bo_Li_0002.jpg", "000001.jpg"))
     points = {name: np.zeros((5, 2)) for name in ("Ann_Lee_0001.jpg", "Ann_Lee_0002.jpg", "Cy_Fu_0001.jpg")}
-    assert only_held_out(points, held_out).keys() == {"Ann_Lee_0001.jpg"}
+    assert only_in(points, held_out).keys() == {"Ann_Lee_0001.jpg"}
 
 
 def test_manual_points_are_read_by_file_name(tmp_path):
@@ -111,6 +111,20 @@ def test_errors_on_points_take_the_face_that_is_meant(tmp_path):
     assert found["a.png"].error == pytest.approx(0, abs=1e-9)
     np.testing.assert_allclose(found["b.png"].relative, 5 / np.linalg.norm(truth[1] - truth[0]))
     np.testing.assert_allclose(found["b.png"].pixels, 10)  # 5 photo pixels are 10 of the crop's
+
+
+def test_a_name_that_several_rows_or_photos_have_is_left_out(tmp_path, caplog):
+    path, row = tmp_path / "p.csv", "1,2,3,4,5,6,7,8,9,10"
+    path.write_text(f"{HEADER}\na.png,{row}\nb.png,{row}\na.png,{row}\n")
+    points = read_points(path)
+    assert points.keys() == {"b.png"} and "1 names are those of several rows of p.csv" in caplog.text
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        for name in ("b.png", f"{folder}.png"):
+            Image.fromarray(noisy_photo().pixels).save(tmp_path / folder / name)
+    points |= {"one.png": points["b.png"]}
+    found = dict(errors_on_points(lambda photos: [[]] * len(photos), points, tmp_path))
+    assert found.keys() == {"one.png"} and "several photos" in caplog.text
 
 
 def test_photo_without_a_face_counts_as_none(tmp_path):

@@ -152,12 +152,12 @@ class Evaluate:
         self, reconstructor: "Reconstructor", held_out: "CorpusSplit | None", bar: Progress
     ) -> "Result":
         from mofaface.evaluation.on_points import evaluate_points
-        from mofaface.evaluation.points import only_held_out, read_points
+        from mofaface.evaluation.points import only_in, read_points
 
         assert self.points is not None and self.images is not None
         points = read_points(self.points, self.shift + 0.5 * self.centres)
         if held_out is not None:
-            points = only_held_out(points, held_out)
+            points = only_in(points, held_out)
         task = bar.add_task("photos", total=len(points))
         return evaluate_points(
             reconstructor, points, self.images, self.detector, lambda n: bar.advance(task, n)

@@ -4,7 +4,7 @@ from mofaface.corpus.build import build_corpus
 from mofaface.corpus.config import CorpusConfig, CorpusError
 from mofaface.corpus.index import describe_corpus
 from mofaface.corpus.load import CorpusSplit, load_corpus
-from mofaface.corpus.sources import iterate_images
+from mofaface.corpus.sources import iterate_images, list_images
 
 __all__ = [
     "CorpusConfig",
@@ -13,5 +13,6 @@ __all__ = [
     "build_corpus",
     "describe_corpus",
     "iterate_images",
+    "list_images",
     "load_corpus",
 ]

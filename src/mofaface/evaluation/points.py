@@ -1,6 +1,8 @@
 """Landmark error against points that the network's own training never saw: five manual ones, or 68 of another detector."""
 
 import csv
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from mofaface.corpus import CorpusSplit, iterate_images
+from mofaface.corpus import CorpusSplit, iterate_images, list_images
 from mofaface.corpus.adapters import NUMBERED_NAME
 from mofaface.crop import crops_to_tensor, cut_crop
 from mofaface.evaluation.bootstrap import Figure, figure
@@ -22,6 +24,7 @@ from mofaface.metrics import INNER
 from mofaface.photo import Photo, PhotoError, read_photo
 from mofaface.reconstruct import Reconstructor
 
+LOG = logging.getLogger(__name__)
 PHOTOS_AT_ONCE = 16
 FIVE_NAMES = ("right eye", "left eye", "nose tip", "right mouth corner", "left mouth corner")
 Points = Float[np.ndarray, "points 2"]
@@ -89,7 +92,8 @@ def five_points(landmarks: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, "5 2"
 def read_points(path: Path, shift: float = 0.0) -> dict[str, Points]:
     """Points by file name from a CSV with a column `file` and x, y of 5 or 68 points; else ValueError.
 
-    `shift` is added to all: 0.5 for annotations that count pixel centres from 0.
+    `shift` is added to all: 0.5 for annotations that count pixel centres from 0. A name that several rows have is left
+    out: nothing says which of them belongs to which picture.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets write the mark at its start
@@ -100,17 +104,31 @@ def read_points(path: Path, shift: float = 0.0) -> dict[str, Points]:
         found = f"{len(rows[0])} columns, {', '.join(rows[0][:4])} …" if rows and rows[0] else "none"
         raise ValueError(f"{path} must have the columns file and x, y of five or 68 points; it has {found}")
     count = (len(rows[0]) - 1) // 2
+    single = _single([row[0] for row in rows[1:] if row], f"rows of {path.name}")
     try:
-        return {row[0]: np.array(row[1:], np.float64).reshape(count, 2) + shift for row in rows[1:] if row}
+        return {
+            row[0]: np.array(row[1:], np.float64).reshape(count, 2) + shift
+            for row in rows[1:]
+            if row and row[0] in single
+        }
     except ValueError as error:
         raise ValueError(
             f"{path} must give {2 * count} numbers after each file name ({error}); correct that line"
         ) from None
 
 
-def only_held_out(points: dict[str, Points], held_out: CorpusSplit) -> dict[str, Points]:
-    """The points of those photographs that are held out; the corpus must have the photos under the same names."""
-    names = {PurePosixPath(name).name for name in held_out.names}
+def _single(names: list[str], what: str) -> set[str]:
+    """The names that occur once; a warning says how many others are left out."""
+    times = Counter(names)
+    single = {name for name, count in times.items() if count == 1}
+    if left := len(times) - len(single):
+        LOG.warning("%d names are those of several %s, and are left out", left, what)
+    return single
+
+
+def only_in(points: dict[str, Points], split: CorpusSplit) -> dict[str, Points]:
+    """The points of the photographs of a split; the corpus must have the photos under the same names."""
+    names = {PurePosixPath(name).name for name in split.names}
     return {file: value for file, value in points.items() if PurePosixPath(file).name in names}
 
 
@@ -145,6 +163,18 @@ def landmark_finder(
     return find
 
 
+def annotated_photos(points: dict[str, Points], images: Path) -> Iterator[tuple[str, Photo | None]]:
+    """Name and photo, None where it cannot be read, of every annotated one.
+
+    Photos that share their name are left out: the annotation may be any one's.
+    """
+    named = [name for item in list_images(images) if (name := Path(item.name).name) in points]
+    single = _single(named, f"photos in {images.name}")
+    for name, data in iterate_images(images):
+        if Path(name).name in single:
+            yield Path(name).name, _read(data)
+
+
 def errors_on_points(
     find: Callable[[Sequence[Photo]], list[list[Found]]], points: dict[str, Points], images: Path
 ) -> Iterator[tuple[str, PointErrors | None]]:
@@ -152,22 +182,21 @@ def errors_on_points(
 
     Of several faces the one nearest to the annotation is taken: it tells which face is meant.
     """
-    wanted = ((Path(name).name, data) for name, data in iterate_images(images) if Path(name).name in points)
+    wanted = annotated_photos(points, images)
     while few := list(islice(wanted, PHOTOS_AT_ONCE)):
-        photos = [_read(data) for _, data in few]
-        found = iter(find([photo for photo in photos if photo is not None]))
-        for (name, _), photo in zip(few, photos, strict=True):
+        found = iter(find([photo for _, photo in few if photo is not None]))
+        for name, photo in few:
             faces = [] if photo is None else next(found)
             yield name, _nearest(faces, points[name])
 
 
 def eye_distance(truth: Points) -> float:
     """Distance of the eye centres of five points, or of the outer corners of 68, pixels."""
-    return float(np.linalg.norm(_across(truth)))
+    return float(np.linalg.norm(eye_line(truth)))
 
 
-def _across(truth: Points) -> Float[np.ndarray, "2"]:
-    """From the person's right eye to the left one, pixels."""
+def eye_line(truth: Points) -> Float[np.ndarray, "2"]:
+    """From the person's right eye to the left one, centres of five points or outer corners of 68, pixels."""
     right, left = (36, 45) if len(truth) == 68 else (0, 1)
     return np.asarray(truth[left] - truth[right])
 
@@ -250,7 +279,7 @@ def _errors(face: Found, truth: Points) -> PointErrors:
     same: Callable[[np.ndarray], np.ndarray] = five_points if len(truth) == 5 else np.asarray
     own = None if face.detector_68 is None else same(face.detector_68) - truth
     offset = same(face.landmarks_68) - truth
-    x, y = _across(truth)
+    x, y = eye_line(truth)
     return PointErrors(offset, eye_distance(truth), face.scale, own, float(np.arctan2(y, x)))
 
 
