@@ -19,6 +19,8 @@ from mofaface.code import Code
 from mofaface.decoder import Decoder
 from mofaface.engines import one_thread
 from mofaface.fit_energy import Landmarks, Problem, Tools
+from mofaface.geometry import landmark_places
+from mofaface.landmarks import LANDMARKS_46
 from mofaface.losses import LossWeights, total
 
 # The default recipe's, but for the landmarks, which are the network's own: some more keeps them in place.
@@ -66,7 +68,7 @@ class Refiner:
         # Gradients are taken here, also where the caller's inference mode would not have them.
         with torch.inference_mode(False):
             x, picture = (t.clone().to(self._like) for t in (given, image))
-            refined = self._descend(x, picture, self._held(x, picture, landmarks))
+            refined = self._descend(x, picture, self._held(x, landmarks))
         return self._layout.unpack(refined.to(given))
 
     def _descend(
@@ -93,16 +95,18 @@ class Refiner:
             x = best + moving
         return best
 
-    def _held(self, x: Float[Tensor, "batch size"], image: Tensor, given: Landmarks | None) -> Landmarks:
+    def _held(self, x: Float[Tensor, "batch size"], given: Landmarks | None) -> Landmarks:
         """The landmarks that are given, and the code's own where there are none."""
-        places = self._tools.terms(self._layout.unpack(x), image).places
+        decoder = self._tools.decoder
+        seen = landmark_places(decoder.model, decoder.camera, self._layout.unpack(x))
+        places = seen[:, list(LANDMARKS_46)].to(x)
         own = Landmarks(places, torch.ones_like(places[..., 0]))
         if given is None:
             return own
         places, confidence = given.places.to(x), given.confidence.to(x)
-        seen = (confidence > 0).any(1, keepdim=True)
+        known = (confidence > 0).any(1, keepdim=True)
         return Landmarks(
-            torch.where(seen[..., None], places, own.places), torch.where(seen, confidence, own.confidence)
+            torch.where(known[..., None], places, own.places), torch.where(known, confidence, own.confidence)
         )
 
     def _slope(
