@@ -56,6 +56,14 @@ class Tools:
         rows = nearby(torch.nonzero(model.frontal)[:, 0].cpu().numpy(), model.mean_shape.cpu().numpy())
         self.rows = torch.from_numpy(rows).to(model.frontal.device)
         """The frontal vertices along a space-filling curve: evenly chosen ones are evenly spread over the face."""
+        self._priors: dict[LossWeights, Quadratic] = {}
+
+    def prior(self, weights: LossWeights) -> "Quadratic":
+        """What does not depend on the photograph, without a hold; made once for the same weights."""
+        if weights not in self._priors:
+            device = self.rows.device
+            self._priors[weights] = prior(self.decoder.model.layout, weights, None, device)
+        return self._priors[weights]
 
     def sample(self, count: int, turn: int) -> Int[Tensor, "count"]:
         """So many of the frontal vertices, evenly spread; those of other turns lie between them."""
@@ -98,7 +106,7 @@ class Problem:
             raise ValueError(f"the energy is one photograph's, got the landmarks of {len(landmarks.places)}")
         self.image, self.tools, self.weights, self.landmarks = image, tools, weights, landmarks
         self.layout = tools.decoder.model.layout
-        self.prior = prior(self.layout, weights, hold, image.device)
+        self.prior = tools.prior(weights) if hold is None else prior(self.layout, weights, hold, image.device)
         self.sample, self._calls = sample, 0
         self._mean: Tensor | None = None
 
