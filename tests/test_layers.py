@@ -18,7 +18,7 @@ LAYERS = (
      "face_models.surface", "face_models.registration", "face_models.gaussian_process",
      "face_models.deformation_transfer", "face_models.blendshape_sets", "face_models.build_expression",
      "face_models.face_units", "skin_tone", "model_report", "bench",
-     "bench_uses", "bench_inference", "bench_gpu", "protocol"),
+     "bench_uses", "bench_inference", "bench_gpu", "protocol", "facemesh_markup"),
     ("terminal", "commands_bench", "commands_photos", "commands_models", "commands_import", "commands_expression",
      "commands_corpus", "commands_evaluate", "commands_networks", "commands_synth", "commands_protocol",
      "commands_export", "cli",
