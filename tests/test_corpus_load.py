@@ -14,7 +14,7 @@ from mofaface.corpus import CorpusError, describe_corpus, load_corpus
 from mofaface.corpus.config import CorpusConfig
 from mofaface.corpus.index import claim_folder, content_config, finish_index, write_part
 from mofaface.corpus.load import with_sound_crops
-from mofaface.corpus.sample import Sample, Task, encode_jpeg
+from mofaface.corpus.sample import VERSION, Sample, Task, encode_jpeg
 from mofaface.corpus.shards import write_shard
 from mofaface.corpus.sources import Item
 
@@ -72,9 +72,11 @@ def test_what_is_no_corpus_says_how_to_make_one(tmp_path: Path):
 
 def test_another_version_is_refused(corpus: Path):
     file = corpus / "corpus.json"
-    file.write_text(file.read_text().replace('"version": 1', '"version": 7'))
+    file.write_text(file.read_text().replace(f'"version": {VERSION}', '"version": 7'))
     with pytest.raises(CorpusError, match="version 7"):
         load_corpus(corpus, "train")
+    with pytest.raises(CorpusError, match="differs in version"):
+        claim_folder(corpus, json.loads(file.read_text())["config"])
 
 
 def test_a_missing_shard_is_named(corpus: Path):

@@ -54,8 +54,13 @@ def claim_folder(out: Path, wanted: dict[str, Any]) -> bool:
     out.mkdir(parents=True, exist_ok=True)
     started, done = out / "building.json", out / "corpus.json"
     for file in (done, started):
-        found = _read_json(file).get("config", {}) if file.is_file() else wanted
-        different = [name for name in wanted if found.get(name) != wanted[name]]
+        if not file.is_file():
+            continue
+        found = _read_json(file)
+        config = found.get("config", {})
+        different = [name for name in wanted if config.get(name) != wanted[name]]
+        if found.get("version") != VERSION:
+            different.append("version")
         if different:
             raise CorpusError(
                 f"{out} holds a corpus of another configuration ({file.name} differs in "
@@ -114,7 +119,7 @@ def read_summary(corpus: Path) -> dict[str, Any]:
     if summary.get("format") != FORMAT or summary.get("version") != VERSION:
         raise CorpusError(
             f"{file} has format {summary.get('format')!r} version {summary.get('version')!r}; "
-            f"{FORMAT!r} version {VERSION} is read: build the corpus again."
+            f"{FORMAT!r} version {VERSION} is read: delete the folder and build the corpus again."
         )
     return summary
 

@@ -17,7 +17,8 @@ from mofaface.facemesh import FaceMesh, find_mesh
 from mofaface.photo import PhotoError
 
 FORMAT = "mofaface-corpus"
-VERSION = 1
+# Version 1 had other landmarks along brows, nose and outer lips: those of open face model 1.0.
+VERSION = 2
 JPEG = [
     cv2.IMWRITE_JPEG_QUALITY, 95,
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
