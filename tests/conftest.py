@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from little_corpus import TINY, write_corpus
 from little_face import LITTLE, little_arrays, little_model, random_code, smooth_image
 
 from mofaface.code import Code, CodeLayout
@@ -19,7 +18,8 @@ from mofaface.pool import ray_cluster
 from mofaface.weights import write_weights
 
 torch.set_num_threads(1)
-# Triton decides when it is imported whether its kernels run on the GPU or, slowly, in NumPy.
+# Triton decides when it is imported whether its kernels run on the GPU or, slowly, in NumPy: what imports it, as the
+# little corpus does, comes later.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
@@ -59,12 +59,16 @@ def model_path(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def corpus_path(tmp_path_factory) -> Path:
     """A corpus folder of twenty rendered faces, and four held out."""
+    from little_corpus import write_corpus
+
     return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="session")
 def weights_path(tmp_path_factory, model_path) -> Path:
     """Weights of an untrained little encoder for the model of `model_path`."""
+    from little_corpus import TINY
+
     model = read_face_model(model_path)
     torch.manual_seed(0)
     encoder = build_encoder(TINY, model.layout)
