@@ -123,6 +123,23 @@ def store_light_sums(out, light_at, picture, width, h0, h1, h2, nx, ny, nz):
 
 @triton.jit
 @no_type_check
+def directions(d0, d1, d2, square, length, front):
+    """The residuals over their length: the derivative of the length; zero where a vertex is hidden or has its colour."""
+    some = front & (square != 0)
+    unit = tl.where(some, 1.0 / tl.where(some, length, 1.0), 0.0)
+    return tl.where(front, d0 * unit, 0.0), tl.where(front, d1 * unit, 0.0), tl.where(front, d2 * unit, 0.0)
+
+
+@triton.jit
+@no_type_check
+def store_turned(out, vertex, picture, width, r00, r01, r02, r10, r11, r12, r20, r21, r22, gx, gy, gz):
+    """Store a gradient by vectors of the camera as one by vectors of the model: turned by the transpose."""
+    gx, gy, gz = turn(r00, r10, r20, r01, r11, r21, r02, r12, r22, gx, gy, gz)
+    store3(out, vertex, picture, width, gx, gy, gz)
+
+
+@triton.jit
+@no_type_check
 def terms_kernel(
     x, ring, degree, basis, mean, scale, codes, image, by_x, by_normal, partial,
     batch, size, width, vertices, rows, frontal, modes, beta_at, pose_at, light_at,
@@ -171,20 +188,12 @@ def terms_kernel(
     tl.store(out + (size + 2) * width, tl.sum(tl.where(bad, 1.0, 0.0), 0))
 
     if GRADIENT:
-        some = front & (square != 0)
-        unit = tl.where(some, 1.0 / tl.where(some, length, 1.0), 0.0)
-        d0, d1, d2 = (
-            tl.where(front, d0 * unit, 0.0),
-            tl.where(front, d1 * unit, 0.0),
-            tl.where(front, d2 * unit, 0.0),
-        )
+        d0, d1, d2 = directions(d0, d1, d2, square, length, front)
         gu = d0 * u0 + d1 * u1 + d2 * u2
         gv = d0 * v0 + d1 * v1 + d2 * v2
-        h0, h1, h2 = (
-            tl.where(front, -d0 * r, 0.0),
-            tl.where(front, -d1 * g, 0.0),
-            tl.where(front, -d2 * b, 0.0),
-        )
+        h0 = tl.where(front, -d0 * r, 0.0)
+        h1 = tl.where(front, -d1 * g, 0.0)
+        h2 = tl.where(front, -d2 * b, 0.0)
         # A hidden vertex beside the camera may lie anywhere: its place times zero need not be zero.
         gx = tl.where(front, gu * zoom, 0.0)
         gy = tl.where(front, gv * zoom, 0.0)
@@ -201,12 +210,12 @@ def terms_kernel(
         sums = partial + tile.to(tl.int64) * rows * width
         store_sums(sums, pose_at, picture, width, ax, ay, az, gx, gy, gz, h0, h1)
         store_light_sums(sums, light_at, picture, width, h0, h1, h2, nx, ny, nz)
-        gx, gy, gz = turn(r00, r10, r20, r01, r11, r21, r02, r12, r22, gx, gy, gz)
-        store3(by_x, vertex, picture, width, gx, gy, gz)
+        store_turned(by_x, vertex, picture, width, r00, r01, r02, r10, r11, r12, r20, r21, r22, gx, gy, gz)
         along = nx * mx + ny * my + nz * mz
         mx, my, mz = (mx - along * nx) * inverse, (my - along * ny) * inverse, (mz - along * nz) * inverse
-        mx, my, mz = turn(r00, r10, r20, r01, r11, r21, r02, r12, r22, mx, my, mz)
-        store3(by_normal, vertex, picture, width, mx, my, mz)
+        store_turned(
+            by_normal, vertex, picture, width, r00, r01, r02, r10, r11, r12, r20, r21, r22, mx, my, mz
+        )
         # The basis is read again, now from the processor's cache.
         pull(
             basis, tile, -d0 * s0, -d1 * s1, -d2 * s2, sums + beta_at * width, width, picture, modes, picture >= 0,
