@@ -25,10 +25,9 @@ from mofaface.landmarks import LANDMARK_NAMES, MIRROR_68
 
 CURVES = (*range(17, 30), *range(31, 36), *range(49, 54), *range(55, 60))
 NEIGHBOURS = 10
-# Two points must be nearer than one by so much, in eye distances, to be worth it, and three nearer than two.
+# A list must be nearer by so much, in eye distances, than a shorter one or a landmark's present one, to be worth it.
 GAIN = 0.002
 Meshes = Float[np.ndarray, "faces 478 3"]
-Marks = Float[np.ndarray, "faces 68 2"]
 
 
 def upright_faces(
@@ -51,8 +50,7 @@ def upright_faces(
 def mirror_of(meshes: Meshes) -> Int[np.ndarray, "478"]:
     """For each mesh point the one on the other side of the average face."""
     mean = np.median(meshes, axis=0)
-    mirror: Int[np.ndarray, 478] = cKDTree(mean).query(mean * [-1, 1, 1])[1]
-    return mirror
+    return np.asarray(cKDTree(mean).query(mean * [-1, 1, 1])[1])
 
 
 def distance(meshes: Meshes, ids: tuple[int, ...], places: Float[np.ndarray, "faces 2"]) -> float:

@@ -104,12 +104,12 @@ def read_points(path: Path, shift: float = 0.0) -> dict[str, Points]:
         found = f"{len(rows[0])} columns, {', '.join(rows[0][:4])} …" if rows and rows[0] else "none"
         raise ValueError(f"{path} must have the columns file and x, y of five or 68 points; it has {found}")
     count = (len(rows[0]) - 1) // 2
-    single = _single([row[0] for row in rows[1:] if row], f"rows of {path.name}")
+    once = _borne_once([row[0] for row in rows[1:] if row], f"rows of {path.name}")
     try:
         return {
             row[0]: np.array(row[1:], np.float64).reshape(count, 2) + shift
             for row in rows[1:]
-            if row and row[0] in single
+            if row and row[0] in once
         }
     except ValueError as error:
         raise ValueError(
@@ -117,13 +117,13 @@ def read_points(path: Path, shift: float = 0.0) -> dict[str, Points]:
         ) from None
 
 
-def _single(names: list[str], what: str) -> set[str]:
+def _borne_once(names: list[str], what: str) -> set[str]:
     """The names that occur once; a warning says how many others are left out."""
     times = Counter(names)
-    single = {name for name, count in times.items() if count == 1}
-    if left := len(times) - len(single):
+    once = {name for name, count in times.items() if count == 1}
+    if left := len(times) - len(once):
         LOG.warning("%d names are those of several %s, and are left out", left, what)
-    return single
+    return once
 
 
 def only_in(points: dict[str, Points], split: CorpusSplit) -> dict[str, Points]:
@@ -169,9 +169,9 @@ def annotated_photos(points: dict[str, Points], images: Path) -> Iterator[tuple[
     Photos that share their name are left out: the annotation may be any one's.
     """
     named = [name for item in list_images(images) if (name := Path(item.name).name) in points]
-    single = _single(named, f"photos in {images.name}")
+    once = _borne_once(named, f"photos in {images.name}")
     for name, data in iterate_images(images):
-        if Path(name).name in single:
+        if Path(name).name in once:
             yield Path(name).name, _read(data)
 
 
