@@ -117,7 +117,7 @@ def test_a_name_that_several_rows_or_photos_have_is_left_out(tmp_path, caplog):
     path, row = tmp_path / "p.csv", "1,2,3,4,5,6,7,8,9,10"
     path.write_text(f"{HEADER}\na.png,{row}\nb.png,{row}\na.png,{row}\n")
     points = read_points(path)
-    assert points.keys() == {"b.png"} and "1 names are those of several rows of p.csv" in caplog.text
+    assert points.keys() == {"b.png"} and "several rows of p.csv share are left out: 1" in caplog.text
     for folder in ("one", "other"):
         (tmp_path / folder).mkdir()
         for name in ("b.png", f"{folder}.png"):

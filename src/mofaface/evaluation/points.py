@@ -122,7 +122,7 @@ def _borne_once(names: list[str], what: str) -> set[str]:
     times = Counter(names)
     once = {name for name, count in times.items() if count == 1}
     if left := len(times) - len(once):
-        LOG.warning("%d names are those of several %s, and are left out", left, what)
+        LOG.warning("names that several %s share are left out: %d", what, left)
     return once
 
 
